@@ -1,0 +1,273 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"varve/broker/partition"
+	"varve/broker/wire"
+)
+
+// fetchRequest is the header of a Fetch; its partitions are walked straight into fetchParts.
+type fetchRequest struct {
+	version      int16
+	maxWait      time.Duration
+	minBytes     int64
+	maxBytes     int
+	committed    bool
+	sessionID    int32
+	sessionEpoch int32
+}
+
+// fetchPart is one partition that a consumer reads: of one request, or of a session (KIP-227).
+type fetchPart struct {
+	sub      partition.Sub
+	topic    *fetchTopic
+	index    int32
+	rep      *partition.Replica // nil while the partition is not known
+	offset   int64
+	max      int32
+	epoch    int32 // the leader epoch that the client knows, -1: none
+	dirty    bool  // in a session: on its dirty list; guarded by the list's lock
+	named    bool  // named by the request being answered
+	subbed   bool
+	gone     bool  // forgotten by its session
+	sentHW   int64 // what the client was last told; -2 before the first answer
+	sentLow  int64
+	sentFail int16
+
+	res fetchResult
+}
+
+// fetchResult is what one pass found for a partition.
+type fetchResult struct {
+	code    int16
+	bounds  partition.Bounds
+	span    *partition.Span
+	data    *partition.ColdData
+	aborted []partition.AbortedTxn
+	bytes   int
+	more    bool // there is more to read than the answer holds
+}
+
+func (r *fetchResult) release() {
+	if r.span != nil {
+		r.span.Release()
+	}
+	if r.data != nil {
+		r.data.Release()
+	}
+	*r = fetchResult{}
+}
+
+// fetchTopic names a topic as the client does: by name up to v12, by id from v13.
+type fetchTopic struct {
+	name []byte
+	id   [16]byte
+}
+
+// fetch handles Fetch v4 to v18. It runs on the connection's own goroutine and waits there for
+// min.bytes, as Kafka does: one request of a connection at a time (KIP-74's order is kept).
+func (a *API) fetch(req *wire.Request) error {
+	f := newFetch(a, req)
+	code, err := f.begin()
+	if err != nil {
+		f.end()
+		return err
+	}
+	if code != nil {
+		f.refuse(code)
+		return nil
+	}
+	f.run()
+	f.send()
+	return nil
+}
+
+// run reads until min.bytes are there, something must be told, or the wait is over.
+func (f *fetch) run() {
+	deadline := time.Now().Add(f.req.maxWait)
+	f.armed = false
+	for {
+		got, urgent := f.pass(deadline)
+		if urgent || got >= f.req.minBytes || f.req.maxWait <= 0 || len(f.watched()) == 0 && f.set == nil {
+			return
+		}
+		if !f.wait(deadline) {
+			// Once more, so that what came in the last moment is not held back a whole round trip.
+			f.dropResults()
+			f.pass(time.Now())
+			return
+		}
+		f.dropResults()
+	}
+}
+
+// pass reads every partition that may have something: hot ones first, then the cold ones in
+// parallel. urgent is true if there is something to tell beside records.
+func (f *fetch) pass(deadline time.Time) (got int64, urgent bool) {
+	f.results = f.results[:0]
+	budget := f.req.maxBytes
+	minOne := true
+	var cold []*fetchPart
+	for _, p := range f.take() {
+		f.results = append(f.results, p)
+		n, isCold := f.readHot(p, budget, minOne)
+		if isCold {
+			cold = append(cold, p)
+			continue
+		}
+		urgent = urgent || p.tellsBeside()
+		got += int64(n)
+		budget -= n
+		minOne = minOne && n == 0
+	}
+	if len(cold) > 0 && (budget > 0 || minOne) {
+		n, bad := f.readCold(cold, budget, minOne, got, deadline)
+		got, urgent = got+n, urgent || bad
+	}
+	return got, urgent
+}
+
+func (p *fetchPart) tellsBeside() bool {
+	return p.res.code != 0 && p.res.code != p.sentFail || p.sentLow >= 0 && p.res.bounds.LogStart != p.sentLow
+}
+
+func (f *fetch) readHot(p *fetchPart, budget int, minOne bool) (n int, cold bool) {
+	p.res = fetchResult{bounds: partition.Bounds{LogStart: -1, HW: -1, LSO: -1}}
+	if p.rep == nil && !f.resolve(p) {
+		p.res.code = f.unknownTopic()
+		return 0, false
+	}
+	if p.res.code = f.checkLeader(p); p.res.code != 0 {
+		return 0, false
+	}
+	if budget <= 0 && !minOne {
+		p.res.bounds, p.res.more = p.rep.Bounds(), true
+		return 0, false
+	}
+	h, err := p.rep.ReadHot(p.offset, min(budget, int(p.max)), minOne, f.req.committed)
+	p.res.bounds = h.Bounds
+	if err != nil {
+		p.res.code = errorCode(err).Code
+		f.api.readFailed(p.rep, err)
+		return 0, false
+	}
+	if h.Cold {
+		return 0, true
+	}
+	p.res.span, p.res.aborted = h.Span, h.Aborted
+	if h.Span != nil {
+		p.res.bytes = h.Span.Bytes
+		p.res.more = true
+	}
+	return p.res.bytes, false
+}
+
+type coldAnswer struct {
+	part *fetchPart
+	data *partition.ColdData
+	err  error
+}
+
+// coldLinger is how long a Fetch that has its min.bytes still waits for cold partitions that were
+// asked at the same time: long enough for neighbours of one burst, far below a round trip to S3.
+const coldLinger = 5 * time.Millisecond
+
+// readCold asks the tier for all cold partitions at once. What is not ready in time is answered
+// empty while its read goes on into the cache; hot data never waits for it (design 8.4).
+func (f *fetch) readCold(parts []*fetchPart, budget int, minOne bool, got int64, deadline time.Time) (n int64, bad bool) {
+	limit := time.Now().Add(f.api.cfg.RemoteFetchMaxWait)
+	if deadline.Before(limit) {
+		limit = deadline
+	}
+	if got >= f.req.minBytes {
+		limit = time.Now().Add(coldLinger)
+	}
+	ctx, cancel := context.WithDeadline(f.wreq.Conn.Context(), limit)
+	defer cancel()
+	share := max(budget/len(parts), 1)
+	answers := make(chan coldAnswer, len(parts))
+	for i, p := range parts {
+		one := minOne && i == 0 // one oversize allowance a response (KAFKA-19795)
+		go func() {
+			data, err := p.rep.ReadCold(ctx, p.offset, min(share, int(p.max)), one)
+			answers <- coldAnswer{p, data, err}
+		}()
+	}
+	for range parts {
+		a := <-answers
+		switch {
+		case a.err == nil && a.data != nil:
+			a.part.res.data, a.part.res.bytes, a.part.res.more = a.data, a.data.Len(), true
+			n += int64(a.data.Len())
+			f.api.metrics.fetchedCold(a.part.rep.ID().Topic, a.data.Len())
+		case a.err != nil && !errors.Is(a.err, context.DeadlineExceeded) && !errors.Is(a.err, context.Canceled):
+			a.part.res.code, bad = errorCode(a.err).Code, true
+			f.api.readFailed(a.part.rep, a.err)
+		default:
+			a.part.res.more = true
+		}
+		if got+n >= f.req.minBytes && n > 0 {
+			t := time.AfterFunc(coldLinger, cancel)
+			defer t.Stop()
+		}
+	}
+	return n, bad
+}
+
+func (f *fetch) unknownTopic() int16 {
+	if f.req.version >= 13 {
+		return kerr.UnknownTopicID.Code
+	}
+	return kerr.UnknownTopicOrPartition.Code
+}
+
+// resolve finds the replica of a partition; in a session it also subscribes, before the first
+// read, so that nothing that comes after the read is missed.
+func (f *fetch) resolve(p *fetchPart) bool {
+	var t *partition.Topic
+	if f.req.version >= 13 {
+		t = f.api.cfg.Set.ByID(p.topic.id)
+	} else {
+		t = f.api.cfg.Set.ByName(string(p.topic.name))
+	}
+	if t != nil {
+		p.rep = t.Partition(p.index)
+	}
+	if p.rep != nil && f.set != nil {
+		p.sub.Owner, p.subbed = f.set, true
+		p.rep.Subscribe(&p.sub)
+	}
+	return p.rep != nil
+}
+
+// checkLeader looks once more for the replica if this one leads no more: the topic may have been
+// deleted, or made anew under the same name.
+func (f *fetch) checkLeader(p *fetchPart) int16 {
+	err := p.rep.CheckLeader(p.epoch)
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, partition.ErrNotLeader) {
+		old := p.rep
+		if p.subbed {
+			p.sub.Unsubscribe()
+			p.subbed = false
+		}
+		p.rep = nil
+		if !f.resolve(p) {
+			return f.unknownTopic()
+		}
+		if p.rep != old {
+			err = p.rep.CheckLeader(p.epoch)
+		}
+	}
+	if err == nil {
+		return 0
+	}
+	return errorCode(err).Code
+}
