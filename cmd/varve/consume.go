@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// consumeOptions is what the flags of consume say.
+type consumeOptions struct {
+	topics     []string
+	offsets    offsetRange
+	partitions []int32 // nil: all
+	most       int64   // records; 0: no limit
+	exitAtEnd  bool
+	format     []piece // nil: JSON lines
+}
+
+func (a *app) consumeCommand() *cobra.Command {
+	var (
+		o               consumeOptions
+		offsets, format string
+	)
+	cmd := &cobra.Command{
+		Use: "consume TOPIC...", Short: "Read records, hot and cold alike", Args: cobra.MinimumNArgs(1),
+		Long: `Read records of topics from all partitions, wherever their bytes are.
+
+Offsets (-o): start, end, N (an offset), -N (that many before the end, in each partition),
+@TIME (first record at or after), or FROM:TO (TO is exclusive). TIME is 2026-01-02T00:00Z,
+milliseconds since 1970, or -1h for an hour ago. A range with an end stops there by itself.`,
+		Example: "  varve consume clicks -o start -n 3 -f '%p:%o %d %k=%v\\n'\n  varve consume clicks -o @-1h:@-30m\n  varve consume clicks -o -10 -e",
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&offsets, "offset", "o", "end", "`OFFSET` or range to read: start, end, N, -N, @TIME, FROM:TO")
+	flags.Int64VarP(&o.most, "num", "n", 0, "stop after this many records; 0 is no limit")
+	flags.Int32SliceVarP(&o.partitions, "partition", "p", nil, "only these partitions")
+	flags.BoolVarP(&o.exitAtEnd, "exit", "e", false, "stop at the end that each partition has now")
+	flags.StringVarP(&format, "record-format", "f", `%v\n`, formatHelp)
+	cmd.RunE = a.body(func(cmd *cobra.Command, topics []string) error {
+		var err error
+		if o.offsets, err = parseOffsets(offsets, time.Now()); err != nil {
+			return usageError{err}
+		}
+		if o.most < 0 {
+			return usagef("-n %d is negative", o.most)
+		}
+		if a.format != formatJSON || cmd.Flags().Changed("record-format") {
+			if o.format, err = parseFormat(format); err != nil {
+				return usageError{err}
+			}
+		}
+		o.topics = topics
+		return a.consume(cmd.Context(), o)
+	})
+	return cmd
+}
+
+func (a *app) consume(ctx context.Context, o consumeOptions) error {
+	cl, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ids, err := selectPartitions(ctx, cl, o)
+	if err != nil {
+		return err
+	}
+	spans, err := resolveSpans(ctx, cl, ids, o)
+	if err != nil {
+		return err
+	}
+	reader, err := a.connect(ctx, consumeOpts(spans)...)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	out := bufio.NewWriterSize(a.stdout, 64<<10)
+	err = copyRecords(ctx, reader, spans, o, out)
+	if flushErr := out.Flush(); err == nil {
+		err = flushErr
+	}
+	return err
+}
+
+func selectPartitions(ctx context.Context, cl *kgo.Client, o consumeOptions) ([]partitionID, error) {
+	metas, err := topicMeta(ctx, cl, o.topics...)
+	if err != nil {
+		return nil, err
+	}
+	all := partitionsOf(metas)
+	if o.partitions == nil {
+		return all, nil
+	}
+	var ids []partitionID
+	for _, topic := range o.topics {
+		for _, want := range o.partitions {
+			id := partitionID{topic, want}
+			if !contains(all, id) {
+				return nil, fmt.Errorf("topic %q has no partition %d", topic, want)
+			}
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func contains(ids []partitionID, id partitionID) bool {
+	for _, other := range ids {
+		if other == id {
+			return true
+		}
+	}
+	return false
+}
+
+// span is what is read of one partition: [next, end), where end is math.MaxInt64 if there is none.
+type span struct{ next, end int64 }
+
+// resolveSpans turns the range of -o into offsets of each partition.
+func resolveSpans(ctx context.Context, cl *kgo.Client, ids []partitionID, o consumeOptions) (map[partitionID]*span, error) {
+	start, err := listOffsetsAt(ctx, cl, ids, askEarliest)
+	if err != nil {
+		return nil, err
+	}
+	end, err := listOffsetsAt(ctx, cl, ids, askLatest)
+	if err != nil {
+		return nil, err
+	}
+	atTime := func(p point) (map[partitionID]offsetAt, error) {
+		if p.kind != pointTime {
+			return nil, nil
+		}
+		return listOffsetsAt(ctx, cl, ids, p.value)
+	}
+	from, err := atTime(o.offsets.from)
+	if err != nil {
+		return nil, err
+	}
+	to, err := atTime(o.offsets.to)
+	if err != nil {
+		return nil, err
+	}
+	spans := make(map[partitionID]*span, len(ids))
+	for _, id := range ids {
+		s := &span{
+			next: o.offsets.from.resolve(start[id].offset, end[id].offset, from[id].offset),
+			end:  o.offsets.to.resolve(start[id].offset, end[id].offset, to[id].offset),
+		}
+		if o.exitAtEnd {
+			s.end = min(s.end, end[id].offset)
+		}
+		spans[id] = s
+	}
+	return spans, nil
+}
+
+// resolve gives the offset of a point in a partition [start, end); timed is the answer of a lookup
+// by time, -1 if no record is that young. Points outside the log move to its nearest end.
+func (p point) resolve(start, end, timed int64) int64 {
+	offset := end
+	switch p.kind {
+	case pointNoBound:
+		return math.MaxInt64
+	case pointStart:
+		offset = start
+	case pointOffset:
+		offset = p.value
+	case pointFromEnd:
+		offset = end - p.value
+	case pointTime:
+		if timed >= 0 {
+			offset = timed
+		}
+	}
+	return max(start, min(offset, end))
+}
+
+func consumeOpts(spans map[partitionID]*span) []kgo.Opt {
+	starts := map[string]map[int32]kgo.Offset{}
+	for id, s := range spans {
+		if s.next >= s.end {
+			continue
+		}
+		if starts[id.topic] == nil {
+			starts[id.topic] = map[int32]kgo.Offset{}
+		}
+		starts[id.topic][id.partition] = kgo.NewOffset().At(s.next)
+	}
+	return []kgo.Opt{
+		kgo.ConsumePartitions(starts),
+		// A position outside the log must be an error: a silent reset would skip or repeat records.
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		// Transaction markers take offsets; they are needed to see that an end was reached.
+		kgo.KeepControlRecords(),
+	}
+}
+
+// copyRecords writes what is in the spans until every one is done, the limit is reached, or ctx
+// ends, which is how a person stops a consumer and no failure.
+func copyRecords(ctx context.Context, cl *kgo.Client, spans map[partitionID]*span, o consumeOptions, out *bufio.Writer) error {
+	open := 0
+	for _, s := range spans {
+		if s.next < s.end {
+			open++
+		}
+	}
+	var line []byte
+	written := int64(0)
+	for open > 0 {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := fetchError(fetches); err != nil {
+			return err
+		}
+		for iter := fetches.RecordIter(); !iter.Done(); {
+			r := iter.Next()
+			s := spans[partitionID{r.Topic, r.Partition}]
+			if s.next >= s.end {
+				continue // beyond the end of a partition that is done
+			}
+			s.next = r.Offset + 1
+			if s.next >= s.end {
+				open--
+			}
+			if r.Attrs.IsControl() || r.Offset >= s.end {
+				continue
+			}
+			var err error
+			if line, err = o.appendLine(line[:0], r); err == nil {
+				_, err = out.Write(line)
+			}
+			if err != nil {
+				return fmt.Errorf("write record: %w", err)
+			}
+			if written++; written == o.most {
+				return nil
+			}
+		}
+		if err := out.Flush(); err != nil {
+			return fmt.Errorf("write record: %w", err)
+		}
+	}
+	return nil
+}
+
+func (o *consumeOptions) appendLine(dst []byte, r *kgo.Record) ([]byte, error) {
+	if o.format == nil {
+		return appendRecordJSON(dst, r)
+	}
+	return appendRecord(dst, o.format, r), nil
+}
+
+// fetchError joins the errors of a poll into one line for each partition.
+func fetchError(fetches kgo.Fetches) error {
+	var lines []string
+	fetches.EachError(func(topic string, partition int32, err error) {
+		if !errors.Is(err, context.Canceled) {
+			lines = append(lines, fmt.Sprintf("read %s/%d: %v", topic, partition, err))
+		}
+	})
+	if len(lines) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
