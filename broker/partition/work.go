@@ -176,6 +176,7 @@ func (s *Set) workOn(r *Replica) {
 func (s *Set) tickLoop() {
 	t := time.NewTicker(tickEvery)
 	defer t.Stop()
+	began := time.Now() // for its monotonic reading alone
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -183,7 +184,7 @@ func (s *Set) tickLoop() {
 		case <-t.C:
 		}
 		now := s.cfg.Now()
-		s.clock.look(now, s.cfg.Log)
+		s.clock.look(now, time.Since(began), s.cfg.Log)
 		s.Each(func(r *Replica) {
 			if r.due(now, s.cfg.RetentionEvery) {
 				s.Kick(r)
