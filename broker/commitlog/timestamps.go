@@ -103,12 +103,11 @@ func (v segView) firstAt(ts, from, end int64) (offset, timestamp int64, ok bool,
 // [from, end).
 func (v segView) maxTime(meta segmentMeta, from, end int64) (offset, ts int64, err error) {
 	offset, ts = -1, -1
-	start := max(floorOffset(v.entries, from-v.base), 0)
-	if from <= v.base && v.next <= end {
-		start = floorOffset(v.entries, meta.maxTimeBase-v.base)
-		end = meta.maxTimeBase + 1
+	start, stop := max(floorOffset(v.entries, from-v.base), 0), end
+	if from <= v.base && v.next <= end { // the whole segment counts: its one batch is known
+		start, stop = floorOffset(v.entries, meta.maxTimeBase-v.base), meta.maxTimeBase+1
 	}
-	err = v.walk(start, end, func(w *scanner, h batchHead) (bool, error) {
+	err = v.walk(start, stop, func(w *scanner, h batchHead) (bool, error) {
 		if h.maxTime <= ts || h.next <= from {
 			return false, nil
 		}
