@@ -28,13 +28,13 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// newProgress begins an act of total bytes or, with bytes false, of total things.
-func newProgress(out io.Writer, act string, total int64, bytes bool) *progress {
+// newProgress begins an act of total bytes. With rate it shows bytes a second and the time left.
+func newProgress(out io.Writer, act string, total int64, rate bool) *progress {
 	p := &progress{out: out, act: act, total: total, last: time.Now()}
 	if isTerminal(out) {
 		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(actName(act)), progressbar.OptionShowBytes(bytes),
-			progressbar.OptionShowCount(), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(actName(act)), progressbar.OptionShowBytes(rate),
+			progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetPredictTime(rate),
 			progressbar.OptionClearOnFinish(), progressbar.OptionUseANSICodes(true))
 	}
 	return p

@@ -18,6 +18,8 @@ const (
 	showPartitions   = 8
 	showSegmentBytes = 4 << 20
 	showLocalBytes   = 4 << 20
+	// showBatchBytes has room for the longest line of Go's source, the 1.4 MB of time/tzdata.
+	showBatchBytes = 2 << 20
 )
 
 // show is one performance: pour, settle, kill -9, read.

@@ -17,7 +17,7 @@ import (
 // pourResult is what the first act came to.
 type pourResult struct {
 	records int64
-	bytes   int64 // of values
+	bytes   int64 // of keys and values
 	took    time.Duration
 	ackP99  time.Duration
 }
@@ -40,6 +40,7 @@ func (s *show) createTopic(ctx context.Context) error {
 	raw, err := ask(ctx, cl, newTopics([]string{showTopic}, showPartitions, 1, [][2]string{
 		{"segment.bytes", strconv.Itoa(showSegmentBytes)},
 		{"local.retention.bytes", strconv.Itoa(showLocalBytes)},
+		{"max.message.bytes", strconv.Itoa(showBatchBytes)},
 		{keyTiered, "true"},
 	}, false))
 	if err != nil {
@@ -61,8 +62,10 @@ func (s *show) pour(ctx context.Context) error {
 	acks := &ackTimes{}
 	cl, err := s.client(
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
-		// Deep enough that the broker never waits for the client, small beside the data.
-		kgo.MaxBufferedRecords(400_000),
+		kgo.ProducerBatchMaxBytes(showBatchBytes),
+		// Deep enough that the broker rarely waits for the client; ten times as many only wait
+		// longer for their acknowledgement.
+		kgo.MaxBufferedRecords(100_000),
 		kgo.WithHooks(acks),
 	)
 	if err != nil {
@@ -73,21 +76,22 @@ func (s *show) pour(ctx context.Context) error {
 	defer bar.clear()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var records, bytes atomic.Int64
+	var records, bytes, lines atomic.Int64
 	promise := func(r *kgo.Record, err error) {
 		if err != nil {
 			cancel(fmt.Errorf("write a line of %s: %w", r.Key, err))
 			return
 		}
 		records.Add(1)
-		bytes.Add(int64(len(r.Value)))
+		bytes.Add(int64(len(r.Key) + len(r.Value)))
+		lines.Add(int64(len(r.Value) + 1))
 	}
 	began := time.Now()
 	for _, file := range s.source.files {
 		if err := s.pourFile(ctx, cl, file, promise); err != nil {
 			return err
 		}
-		bar.set(bytes.Load() + records.Load()) // a newline for each line
+		bar.set(lines.Load())
 	}
 	if err := cl.Flush(ctx); err != nil {
 		return errors.Join(context.Cause(ctx), err)
@@ -96,8 +100,8 @@ func (s *show) pour(ctx context.Context) error {
 		return err
 	}
 	s.poured = pourResult{records.Load(), bytes.Load(), time.Since(began), acks.percentile(99)}
-	bar.finish("%s records, %s in %.1f s (%s/s), ack p99 %s", humanCount(s.poured.records), humanBytes(s.poured.bytes),
-		s.poured.took.Seconds(), humanBytes(perSecond(s.poured.bytes, s.poured.took)), s.poured.ackP99.Round(100*time.Microsecond))
+	bar.finish("%s records, %s in %.1f s (%s), ack p99 %s", humanCount(s.poured.records), humanBytes(s.poured.bytes),
+		s.poured.took.Seconds(), megabytes(s.poured.bytes, s.poured.took), humanLatency(s.poured.ackP99))
 	return nil
 }
 

@@ -40,8 +40,8 @@ func (s *show) read(ctx context.Context) error {
 		return err
 	}
 	s.readTook = time.Since(began)
-	s.printf("%s %s records, %s from offset 0 in %.1f s (%s/s): every one equals its line", actName("read"), humanCount(check.records),
-		humanBytes(check.bytes), s.readTook.Seconds(), humanBytes(perSecond(check.bytes, s.readTook)))
+	s.printf("%s %s records, %s from offset 0 in %.1f s (%s): every one equals its line", actName("read"), humanCount(check.records),
+		humanBytes(check.bytes), s.readTook.Seconds(), megabytes(check.bytes, s.readTook))
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (c *lineCheck) record(r *kgo.Record) error {
 		return fmt.Errorf("line %d of %s is %q, the record is %q", f.line, clip(string(r.Key)), clip(string(line)), clip(string(r.Value)))
 	}
 	c.records++
-	c.bytes += int64(len(r.Value))
+	c.bytes += int64(len(r.Key) + len(r.Value))
 	if f.rest = rest; len(rest) == 0 {
 		delete(c.open, string(r.Key))
 		c.done[string(r.Key)] = true

@@ -38,7 +38,7 @@ func (s *show) report(ctx context.Context) error {
 	numbers.add(humanCount(s.poured.records), humanBytes(sum.Bytes.ColdOnly+sum.Bytes.Both+sum.Bytes.HotOnly),
 		humanBytes(sum.Bytes.HotOnly+sum.Bytes.Both), humanBytes(sum.Bytes.ColdOnly), humanCount(sum.Objects),
 		humanCount(s.killed.put+after.put), humanCount(s.killed.get+after.get),
-		megabytes(s.poured.bytes, s.poured.took), megabytes(s.poured.bytes, s.readTook), s.poured.ackP99.Round(100*time.Microsecond))
+		megabytes(s.poured.bytes, s.poured.took), megabytes(s.poured.bytes, s.readTook), humanLatency(s.poured.ackP99))
 	s.printf("")
 	if err := numbers.write(s.a.stdout); err != nil {
 		return err

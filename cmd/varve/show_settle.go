@@ -35,7 +35,7 @@ func (s *show) settle(ctx context.Context) error {
 	began := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	bar := newProgress(s.a.stdout, "settle", s.poured.bytes, true)
+	bar := newProgress(s.a.stdout, "settle", s.poured.bytes, false)
 	defer bar.clear()
 	least, moved := int64(-1), time.Now()
 	for {
