@@ -83,7 +83,7 @@ func resolve(t *meta.Topic, defaults map[string]string, cfg *Config) *partition.
 		RetentionAge: ms(e.RetentionMS), RetentionBytes: e.RetentionBytes,
 		Tiered: e.Tiered, CopyDisabled: e.TierCopyDisabled,
 		LocalAge: ms(e.LocalRetentionMS), LocalBytes: e.LocalRetentionBytes,
-		TierMaxDelay: ms(e.TierMaxDelayMS), CopyLagAge: ms(e.TierCopyLagMS), TierNoCompression: !e.TierCompress,
+		TierMaxDelay: ms(e.TierMaxDelayMS), CopyLagAge: ms(e.TierCopyLagMS), CopyLagBytes: e.TierCopyLagBytes, TierNoCompression: !e.TierCompress,
 		MinISR: e.MinInsyncReplicas, MaxBatchBytes: e.MaxMessageBytes,
 		AppendTime: e.LogAppendTime, TimeBefore: ms(e.TimestampBeforeMaxMS), TimeAfter: ms(e.TimestampAfterMaxMS),
 		Compacted: e.Compact, Compression: e.CompressionType, Values: t.Configs,

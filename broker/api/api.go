@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/time/rate"
 
 	"varve/broker/meta"
 	"varve/broker/partition"
@@ -77,6 +78,7 @@ type API struct {
 	waits       produceWaits
 	decode      decodeBudget
 	producerIDs producerIDs
+	badLog      rate.Sometimes // a peer that sends garbage must not fill the log
 	stopping    chan struct{}
 	stopped     chan struct{}
 }
@@ -104,7 +106,7 @@ func New(cfg Config) *API {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	a := &API{cfg: cfg, metrics: newMetrics(), stopping: make(chan struct{}), stopped: make(chan struct{})}
+	a := &API{cfg: cfg, badLog: rate.Sometimes{First: 20, Interval: time.Second}, metrics: newMetrics(), stopping: make(chan struct{}), stopped: make(chan struct{})}
 	a.sessions.max, a.sessions.m = cfg.FetchSessions, map[int32]*fetchSession{}
 	a.decode.free = decodeMemory
 	a.table = a.newTable()
@@ -180,8 +182,10 @@ func (a *API) Serve(req *wire.Request) {
 		err = a.generic(e, req)
 	}
 	if err != nil {
-		a.cfg.Log.Warn("bad request, connection closed", "client", req.Conn.RemoteAddr(), "api_key", key,
-			"version", version, "err", err)
+		a.badLog.Do(func() {
+			a.cfg.Log.Warn("bad request, connection closed", "client", req.Conn.RemoteAddr(), "api_key", key,
+				"version", version, "err", err)
+		})
 		a.metrics.badRequest(key)
 		req.NoReply()
 		req.Conn.Close()

@@ -42,8 +42,9 @@ type Options struct {
 	Config     Config
 	Checkpoint *Checkpoint // the last one taken, nil for none: a hint, believed only where the log proves it
 	Clean      bool        // the clean-stop marker is valid: Checkpoint describes the log exactly
-	// OnDurable is called by a flush worker after Durable rose, one call at a time for a log, in
-	// rising order, with no lock held. It must not block for long. May be nil.
+	// OnDurable is called by a flush worker after Durable rose, one call at a time for a log, with
+	// no lock held. durable is at most LEO; after a truncation it may lie above the new Durable,
+	// which Log.Durable always tells. It must not block for long. May be nil.
 	OnDurable func(durable int64)
 	LogStart  int64 // from raft: epochs below it are forgotten
 	TieredEnd int64 // from raft: nothing is ever appended below it

@@ -26,7 +26,9 @@ type modelLog struct {
 	floor    int64                     // promised so far, lowered by truncation and reset
 	resetTo  int64                     // an offset that a reset under way may leave the log at, -1 none
 	cks      []Checkpoint
-	epoch    int32
+	epoch    int32 // leader epoch, and the producer's
+	seqEpoch int32
+	seq      int32
 }
 
 type crashPoint struct {
@@ -47,12 +49,13 @@ type crashExpect struct {
 // crashRun drives several logs of one environment through a random history, and takes clones of
 // the file system at its sync points.
 type crashRun struct {
-	t    *testing.T
-	seed uint64
-	rng  *rand.Rand // of the history
-	mem  *vfs.Mem
-	env  *Env
-	logs []testLog
+	t     *testing.T
+	seed  uint64
+	rng   *rand.Rand // of the history
+	mem   *vfs.Mem
+	env   *Env
+	logs  []testLog
+	steps *stepCount
 
 	mu     sync.Mutex // the hook runs on flush workers too
 	hook   *rand.Rand
@@ -64,7 +67,9 @@ type crashRun struct {
 const crashPartitions = 3
 
 func (r *crashRun) open(ck bool, clean bool) {
-	r.env = newTestEnv(r.t, testEnvConfig(r.mem))
+	cfg := testEnvConfig(r.mem)
+	cfg.OnStep = r.steps.note
+	r.env = newTestEnv(r.t, cfg)
 	r.logs = nil
 	for p := range crashPartitions {
 		o := Options{Dir: partitionDir(p), Clean: clean}
@@ -127,14 +132,39 @@ func (r *crashRun) limit(m *modelLog) int64 {
 // truncating is guarded by the run's lock; runs do not share models.
 var truncating = map[*modelLog]int64{}
 
+// stepCount counts the named steps that a test went through.
+type stepCount struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (c *stepCount) note(step string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.seen == nil {
+		c.seen = make(map[string]int)
+	}
+	c.seen[step]++
+}
+
 func TestNoCrashLosesOrChangesWhatIsDurable(t *testing.T) {
+	steps := &stepCount{}
 	for seed := range uint64(*crashSeeds) {
-		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) { runCrashHistory(t, seed) })
+		t.Run(fmt.Sprintf("seed%d", seed), func(t *testing.T) { runCrashHistory(t, seed, steps) })
+	}
+	for _, s := range []string{
+		"append.written", "flush.synced", "flush.dirs", "roll.created", "roll.before-index", "roll.index-written",
+		"roll.renamed", "recycle.taken", "recycle.returned", "recycle.zeroed", "drop.before-unlink", "drop.unlinked",
+		"truncate.marked", "truncate.removed", "truncate.cut", "reset.marked", "reset.removed", "reset.done", "checkpoint.taken",
+	} {
+		if steps.seen[s] == 0 && *crashSeeds >= 10 {
+			t.Errorf("no history went through %s: %v", s, steps.seen)
+		}
 	}
 }
 
-func runCrashHistory(t *testing.T, seed uint64) {
-	r := &crashRun{t: t, seed: seed, rng: newRand(seed), hook: newRand(seed + 1000), mem: vfs.NewMem()}
+func runCrashHistory(t *testing.T, seed uint64, steps *stepCount) {
+	r := &crashRun{t: t, steps: steps, seed: seed, rng: newRand(seed), hook: newRand(seed + 1000), mem: vfs.NewMem()}
 	for range crashPartitions {
 		r.models = append(r.models, &modelLog{possible: map[int64]map[string]bool{}, resetTo: -1})
 	}
@@ -181,7 +211,12 @@ func (r *crashRun) append(p, n, step int) {
 	}
 	for i := range n {
 		// Equal sizes in all partitions: positions and lengths line up in recycled files.
-		b := batchOf(fmt.Sprintf("p%d step %03d batch %02d %s", p, step, i, bytes.Repeat([]byte("x"), 100)), 1, int64(step))
+		value := fmt.Sprintf("p%d step %03d batch %02d %s", p, step, i, bytes.Repeat([]byte("x"), 100))
+		if m.seqEpoch != m.epoch {
+			m.seqEpoch, m.seq = m.epoch, 0
+		}
+		b := producedBatch(value, int64(step), 77, int16(m.epoch), m.seq)
+		m.seq++
 		b.SetBaseOffset(l.LEO())
 		b.SetLeaderEpoch(m.epoch)
 		r.mu.Lock()
@@ -396,5 +431,22 @@ func openAndCheck(fs *vfs.Mem, p int, x crashExpect) (end int64, batches []recor
 		return 0, nil, err
 	}
 	batches, err = readAll(l, l.LocalStart(), l.LEO())
+	if err == nil && len(batches) > 0 && batches[len(batches)-1].ProducerID() >= 0 {
+		err = checkProducer(l, batches[len(batches)-1])
+	}
 	return l.LEO(), batches, errors.Join(err, l.Close())
+}
+
+// checkProducer finds the producer state that of exactly the log: the last batch is known as a
+// duplicate, and the one that never made it into the log is not.
+func checkProducer(l *Log, last record.Batch) error {
+	info, err := l.AppendLeader(bytes.Clone(last), l.mu.epochs.last(), 0)
+	if err != nil || !info.Duplicate || info.First != last.BaseOffset() {
+		return fmt.Errorf("retry of %v: %+v, %w", last, info, err)
+	}
+	p := l.mu.producers.byID[77]
+	if p == nil || p.lastSeq() != last.LastSequence() || p.epoch != last.ProducerEpoch() {
+		return fmt.Errorf("producer state %+v after %v", p, last)
+	}
+	return nil
 }

@@ -138,14 +138,12 @@ func (e *Env) flushWorker() {
 	}
 }
 
-// notify tells a rise of Durable.
+// notify tells a rise of Durable. It may be told twice, and after a truncation that came between it
+// is told what Durable is then.
 func (l *Log) notify() {
-	d := l.Durable()
-	if d == l.notified || l.onDurable == nil {
-		return
+	if l.advanced.Swap(false) && l.onDurable != nil {
+		l.onDurable(l.Durable())
 	}
-	l.notified = d
-	l.onDurable(d)
 }
 
 // flushItem is one segment of a flush: its bytes up to size.
@@ -203,6 +201,7 @@ func (l *Log) flush() error {
 	}
 	if target > l.durable.Load() {
 		l.durable.Store(target)
+		l.advanced.Store(true)
 	}
 	if sealed {
 		e.janitor.pushSeal(l)

@@ -76,10 +76,7 @@ func newDurableWaiter() *durableWaiter {
 
 func (w *durableWaiter) on(d int64) {
 	w.mu.Lock()
-	if d < w.at {
-		panic(fmt.Sprintf("durable went from %d to %d", w.at, d))
-	}
-	w.at = d
+	w.at = max(w.at, d)
 	w.mu.Unlock()
 	w.cond.Broadcast()
 }
@@ -127,6 +124,18 @@ func batchOf(value string, n int, ts int64) record.Batch {
 	for i := range n {
 		b.Append(record.Record{Timestamp: ts + int64(i), Key: []byte("k"), Value: []byte(value)})
 	}
+	batch, err := b.Build()
+	if err != nil {
+		panic(err)
+	}
+	return append(record.Batch(nil), batch...)
+}
+
+// producedBatch is batchOf one record, from an idempotent producer.
+func producedBatch(value string, ts, id int64, epoch int16, seq int32) record.Batch {
+	b := record.NewBuilder(record.None)
+	b.SetProducer(id, epoch, seq)
+	b.Append(record.Record{Timestamp: ts, Key: []byte("k"), Value: []byte(value)})
 	batch, err := b.Build()
 	if err != nil {
 		panic(err)

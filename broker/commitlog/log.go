@@ -34,7 +34,7 @@ type Log struct {
 	// flushState belongs to the queue and is guarded by its lock; lazySince too.
 	flushState flushState
 	lazySince  time.Time
-	notified   int64 // last value given to onDurable; only the worker that runs this log uses it
+	advanced   atomic.Bool // Durable rose and onDurable was not called since
 
 	mu struct {
 		sync.Mutex

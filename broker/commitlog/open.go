@@ -38,7 +38,6 @@ func Open(env *Env, o Options) (*Log, error) {
 		}
 	}
 	l.mu.epochs = l.mu.epochs.from(o.LogStart)
-	l.notified = l.Durable()
 	return l, nil
 }
 

@@ -8,8 +8,11 @@ import (
 // the next batch.
 func (r *recovery) scanTail() error {
 	for i, base := range r.tail {
+		if base != r.next && i == 0 {
+			return damagedf(r.log.dir, -1, r.next, "no segment begins here, the next one begins at %d", base)
+		}
 		if base != r.next {
-			return nil // the file between was never durable
+			return nil // the segment before has lost its end: it was never durable
 		}
 		s, w, err := r.scanOne(base, i == 0)
 		if err != nil {

@@ -105,6 +105,14 @@ func (l *Log) createLocked(nowMS int64, quick bool) (*segment, error) {
 			return nil, e.writeError(fmt.Errorf("make log directory: %w", err))
 		}
 	}
+	if l.mu.names != l.mu.namesSync {
+		// The name before this one becomes durable first, so that recovery may take a hole between
+		// segments for damage. It costs something only if two rolls fall between two flushes.
+		if err := l.syncNames(l.mu.dir, l.mu.poolSync); err != nil {
+			return nil, e.fail(err)
+		}
+		l.mu.namesSync, l.mu.poolSync, l.mu.dir = l.mu.names, false, dirDurable
+	}
 	if quick {
 		f, size, err := e.pool.take(l, s)
 		if err != nil {

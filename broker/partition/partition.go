@@ -70,6 +70,7 @@ type TopicConfig struct {
 	LocalBytes        int64         // local.retention.bytes resolved; negative: without limit
 	TierMaxDelay      time.Duration // varve.tier.max.delay.ms
 	CopyLagAge        time.Duration // remote.copy.lag.ms
+	CopyLagBytes      int64         // remote.copy.lag.bytes; 0: by age alone
 	TierNoCompression bool          // varve.tier.compression=none
 	MinISR            int
 	MaxBatchBytes     int

@@ -157,7 +157,7 @@ func (r *Replica) uploadNext(ctx context.Context, l *commitlog.Log, now time.Tim
 	}
 	defer src.Close()
 	info := src.Info()
-	if info.Next > r.Bounds().LSO || tooFresh(info, conf, now) {
+	if info.Next > r.Bounds().LSO || tooFresh(l, info, conf, now) {
 		return false, nil
 	}
 	r.work.doing("upload", now)
@@ -180,9 +180,22 @@ func (r *Replica) uploadNext(ctx context.Context, l *commitlog.Log, now time.Tim
 	return r.tierEnd.Load() > from, nil
 }
 
-// tooFresh holds an upload back by remote.copy.lag.ms (KIP-1241).
-func tooFresh(info commitlog.SegmentInfo, conf *TopicConfig, now time.Time) bool {
-	return conf.CopyLagAge > 0 && now.Sub(time.UnixMilli(info.MaxTime)) < conf.CopyLagAge
+// tooFresh holds an upload back by remote.copy.lag.ms and remote.copy.lag.bytes: a segment goes when
+// either is reached (KIP-1241).
+func tooFresh(l *commitlog.Log, info commitlog.SegmentInfo, conf *TopicConfig, now time.Time) bool {
+	if conf.CopyLagAge <= 0 || now.Sub(time.UnixMilli(info.MaxTime)) >= conf.CopyLagAge {
+		return false
+	}
+	if conf.CopyLagBytes <= 0 {
+		return true
+	}
+	behind := int64(0)
+	for _, s := range l.Segments() {
+		if s.Base >= info.Next {
+			behind += s.Bytes
+		}
+	}
+	return behind < conf.CopyLagBytes
 }
 
 func (r *Replica) uploadFailed(err error) error {
