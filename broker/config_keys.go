@@ -104,12 +104,12 @@ var wireKeys = []Key{
 		field:      func(c *Config) any { return &c.QueuedMaxRequestBytes },
 	},
 	{
-		Name: "max.connections", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1, Dynamic: true,
+		Name: "max.connections", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1,
 		Doc:   "Client connections at one time; a connection beyond it is closed at once.",
 		field: func(c *Config) any { return &c.MaxConnections },
 	},
 	{
-		Name: "max.connections.per.ip", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1, Dynamic: true,
+		Name: "max.connections.per.ip", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1,
 		Doc:   "Client connections at one time from one address.",
 		field: func(c *Config) any { return &c.MaxConnectionsPerIP },
 	},
@@ -208,12 +208,12 @@ var tierKeys = []Key{
 		field: func(c *Config) any { return &c.RemoteFetchMaxWait },
 	},
 	{
-		Name: "remote.log.manager.copy.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1, Dynamic: true,
+		Name: "remote.log.manager.copy.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1,
 		Doc:   "Most bytes a second that this broker uploads to the store.",
 		field: func(c *Config) any { return &c.RemoteCopyBytesPerSec },
 	},
 	{
-		Name: "remote.log.manager.fetch.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1, Dynamic: true,
+		Name: "remote.log.manager.fetch.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1,
 		Doc:   "Most bytes a second that this broker reads from the store.",
 		field: func(c *Config) any { return &c.RemoteReadBytesPerSec },
 	},

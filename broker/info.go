@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"varve/broker/api"
@@ -13,7 +15,9 @@ func (b *Broker) brokerInfo() api.BrokerInfo {
 		TopicDefault: func(key string) (string, string) {
 			return (*b.topics.defaults.Load())[key], brokerKeyOf(key)
 		},
-		TopicDefaults: func() map[string]string { return *b.topics.defaults.Load() },
+		TopicDefaults:      func() map[string]string { return *b.topics.defaults.Load() },
+		TierDefault:        func() bool { return b.topics.dynamic.Load().TierDefault },
+		RemoteFetchMaxWait: func() time.Duration { return b.topics.dynamic.Load().RemoteFetchMaxWait },
 		CheckDynamic: func(values map[string]string) error {
 			_, err := b.cfg.WithDynamic(values)
 			return err

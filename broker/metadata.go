@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"varve/broker/meta"
 	"varve/broker/partition"
@@ -13,12 +14,10 @@ import (
 // onMetadata brings the replicas in line with a new image. It runs on the goroutine that applies
 // raft's log, so it does no I/O; what does is handed to the deletion task.
 func (b *Broker) onMetadata(_, im *meta.Image, d *meta.Delta) {
-	if d.Reset || d.ClusterConfigs || len(d.Brokers) > 0 {
-		b.topics.reload(im, b.cfg)
-	}
 	changed := map[meta.TopicID]bool{}
-	if d.Reset {
-		for t := range im.Topics() {
+	if d.Reset || d.ClusterConfigs || slices.Contains(d.Brokers, b.cfg.NodeID) {
+		b.topics.reload(im, b.cfg)
+		for t := range im.Topics() { // a default may have moved: every topic may look different
 			changed[t.ID] = true
 		}
 	}
@@ -29,11 +28,6 @@ func (b *Broker) onMetadata(_, im *meta.Image, d *meta.Delta) {
 	}
 	for _, p := range d.Partitions {
 		changed[p.TopicID] = true
-	}
-	if d.ClusterConfigs { // a default moved: every topic may look different
-		for t := range im.Topics() {
-			changed[t.ID] = true
-		}
 	}
 	updates := make([]partition.Update, 0, len(changed))
 	for id := range changed {
@@ -90,6 +84,7 @@ func pointer(p *meta.Partition) tiering.Pointer {
 // propose is the one function through which replicas change metadata.
 func (b *Broker) propose(ctx context.Context, id partition.ID, c partition.Change) error {
 	var cmd meta.Command
+	what := "commit"
 	switch {
 	case c.Tier != nil:
 		cmd = &meta.CommitTier{
@@ -98,6 +93,7 @@ func (b *Broker) propose(ctx context.Context, id partition.ID, c partition.Chang
 			TieredEnd: c.Tier.TieredEnd, LastEpoch: c.Tier.LastEpoch, Bytes: c.Tier.Bytes,
 		}
 	case c.LogStart != nil:
+		what = "logstart"
 		cmd = &meta.SetLogStart{
 			TopicID: id.TopicID, Partition: id.Partition, LeaderEpoch: c.LeaderEpoch, LogStart: *c.LogStart,
 		}
@@ -107,7 +103,11 @@ func (b *Broker) propose(ctx context.Context, id partition.ID, c partition.Chang
 	if b.failed() {
 		return partition.ErrStorage
 	}
+	onStep(what + ".proposing")
 	_, err := b.node.ProposeOne(ctx, cmd)
+	if err == nil {
+		onStep(what + ".applied")
+	}
 	if errors.Is(err, meta.ErrGoesBack) && c.LogStart != nil {
 		return nil // somebody moved it further meanwhile: what was asked for holds
 	}

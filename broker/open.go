@@ -261,9 +261,9 @@ func (b *Broker) openAPI(context.Context) error {
 	b.api = api.New(api.Config{
 		NodeID: b.cfg.NodeID, Meta: b.node, Set: b.set, Broker: b.brokerInfo(),
 		FetchMaxBytes: int(b.cfg.FetchMaxBytes), FetchSessions: int(b.cfg.FetchSessionSlots),
-		RemoteFetchMaxWait: b.cfg.RemoteFetchMaxWait, AutoCreateTopics: b.cfg.AutoCreateTopics,
-		NumPartitions: b.cfg.NumPartitions, ReplicationFactor: int16(b.cfg.DefaultReplicationFactor),
-		TierDefault: b.cfg.TierDefault, TierConfigured: b.tier != nil, Log: b.log,
+		AutoCreateTopics: b.cfg.AutoCreateTopics,
+		NumPartitions:    b.cfg.NumPartitions, ReplicationFactor: int16(b.cfg.DefaultReplicationFactor),
+		TierConfigured: b.tier != nil, Log: b.log,
 	})
 	b.onClose("api", func(context.Context) error { b.api.Close(); return nil })
 	b.registry.MustRegister(b.api.Metrics(), newBrokerCollector(b))

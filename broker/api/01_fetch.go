@@ -180,7 +180,7 @@ const coldLinger = 5 * time.Millisecond
 // readCold asks the tier for all cold partitions at once. What is not ready in time is answered
 // empty while its read goes on into the cache; hot data never waits for it (design 8.4).
 func (f *fetch) readCold(parts []*fetchPart, budget int, minOne bool, got int64, deadline time.Time) (n int64, bad bool) {
-	limit := time.Now().Add(f.api.cfg.RemoteFetchMaxWait)
+	limit := time.Now().Add(f.api.cfg.Broker.RemoteFetchMaxWait())
 	if deadline.Before(limit) {
 		limit = deadline
 	}

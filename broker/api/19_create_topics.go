@@ -125,7 +125,7 @@ func (a *API) newTopic(name string, partitions int32, replication int16, configs
 	if configs == nil {
 		configs = map[string]string{}
 	}
-	if _, set := configs["remote.storage.enable"]; !set && a.cfg.TierDefault && a.cfg.TierConfigured && !isInternal(name) {
+	if _, set := configs["remote.storage.enable"]; !set && a.cfg.TierConfigured && a.cfg.Broker.TierDefault() && !isInternal(name) {
 		configs["remote.storage.enable"] = "true"
 	}
 	if err := a.checkTopicConfigs(configs); err != nil {

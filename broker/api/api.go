@@ -30,16 +30,14 @@ type Config struct {
 	// Broker answers what only the composition root knows.
 	Broker BrokerInfo
 
-	FetchMaxBytes      int           // fetch.max.bytes: what one Fetch answer holds at most
-	FetchSessions      int           // max.incremental.fetch.session.cache.slots
-	RemoteFetchMaxWait time.Duration // remote.fetch.max.wait.ms
-	AutoCreateTopics   bool
-	NumPartitions      int32
-	ReplicationFactor  int16
-	TierDefault        bool // varve.tier.default
-	TierConfigured     bool // a store is configured
-	Now                func() time.Time
-	Log                *slog.Logger
+	FetchMaxBytes     int // fetch.max.bytes: what one Fetch answer holds at most
+	FetchSessions     int // max.incremental.fetch.session.cache.slots
+	AutoCreateTopics  bool
+	NumPartitions     int32
+	ReplicationFactor int16
+	TierConfigured    bool // a store is configured
+	Now               func() time.Time
+	Log               *slog.Logger
 }
 
 // BrokerInfo is the part of DescribeConfigs, DescribeLogDirs and topic defaults that the api
@@ -51,6 +49,9 @@ type BrokerInfo struct {
 	// ("" for Kafka's default); TopicDefaults all of them.
 	TopicDefault  func(key string) (value, brokerKey string)
 	TopicDefaults func() map[string]string
+	// TierDefault is varve.tier.default, RemoteFetchMaxWait remote.fetch.max.wait.ms, as set now.
+	TierDefault        func() bool
+	RemoteFetchMaxWait func() time.Duration
 	// CheckDynamic refuses values that brokers cannot take while they run.
 	CheckDynamic func(values map[string]string) error
 	// LogDir is the data directory, and Usage its size and free bytes.

@@ -189,7 +189,7 @@ func (l *Log) flush() error {
 		return err
 	}
 	if namesDue {
-		l.mu.namesSync, l.mu.dir = names, dirDurable
+		l.mu.namesSync, l.mu.dir = max(names, l.mu.namesSync), dirDurable
 		if names == l.mu.names {
 			l.mu.poolSync = false
 		}
