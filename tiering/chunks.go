@@ -3,6 +3,7 @@ package tiering
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/maypok86/otter/v2"
@@ -24,16 +25,20 @@ type chunk struct {
 	raw  []byte
 	slab *slab
 	err  error
+	// cached is the key under which the cache may hold c; written before done is
+	// closed, and then only read.
+	cached chunkKey
 
 	// Guarded by set.mu.
 	refs int
 }
 
 // chunkSet holds the live chunks and the memory cache over them. The cache only
-// keeps chunks alive; it is not where they are found.
+// keeps chunks alive; it is not where they are found. Its unit is what one fetch
+// brought, because the chunks of a fetch share a slab and only go together.
 type chunkSet struct {
 	slabs *slabPool
-	cache *otter.Cache[chunkKey, *chunk]
+	cache *otter.Cache[chunkKey, []*chunk] // by the first chunk's key
 
 	mu struct {
 		sync.Mutex
@@ -44,10 +49,10 @@ type chunkSet struct {
 func newChunkSet(slabs *slabPool, cacheBytes int64) (*chunkSet, error) {
 	s := &chunkSet{slabs: slabs}
 	s.mu.live = make(map[chunkKey]*chunk)
-	cache, err := otter.New(&otter.Options[chunkKey, *chunk]{
+	cache, err := otter.New(&otter.Options[chunkKey, []*chunk]{
 		MaximumWeight:    uint64(cacheBytes),
-		Weigher:          func(_ chunkKey, c *chunk) uint32 { return uint32(len(c.raw)) },
-		OnAtomicDeletion: func(e otter.DeletionEvent[chunkKey, *chunk]) { e.Value.release() },
+		Weigher:          weighChunks,
+		OnAtomicDeletion: func(e otter.DeletionEvent[chunkKey, []*chunk]) { releaseAll(e.Value) },
 		Executor:         func(fn func()) { fn() },
 	})
 	if err != nil {
@@ -55,6 +60,14 @@ func newChunkSet(slabs *slabPool, cacheBytes int64) (*chunkSet, error) {
 	}
 	s.cache = cache
 	return s, nil
+}
+
+func weighChunks(_ chunkKey, chunks []*chunk) uint32 {
+	n := 0
+	for _, c := range chunks {
+		n += len(c.raw)
+	}
+	return uint32(min(n, math.MaxUint32))
 }
 
 // lookupLocked references a live chunk.
@@ -92,26 +105,27 @@ func (s *chunkSet) beginLocked(key chunkKey) *chunk {
 // or with err, and gives up the fetch's reference.
 func (s *chunkSet) finish(c *chunk, raw []byte, sl *slab, err error) {
 	c.raw, c.slab, c.err = raw, sl, err
-	s.mu.Lock()
 	if err != nil {
+		s.mu.Lock()
 		delete(s.mu.live, c.key) // an error is never kept: the next reader fetches anew
-	} else {
-		c.refs++ // the cache's
+		s.mu.Unlock()
 	}
 	close(c.done)
-	s.mu.Unlock()
-	if err == nil {
-		if s.slabs.waiting.Load() > 0 {
-			c.release() // memory is short: nothing stays for later
-		} else {
-			s.cache.Set(c.key, c)
-		}
-	}
 	c.release()
 }
 
+// keep gives the cache what one fetch brought, with a reference for each chunk,
+// unless memory is short: then nothing stays for later.
+func (s *chunkSet) keep(key chunkKey, chunks []*chunk) {
+	if len(chunks) == 0 || s.slabs.waiting.Load() > 0 {
+		releaseAll(chunks)
+		return
+	}
+	s.cache.Set(key, chunks)
+}
+
 // touch tells the cache that c was used.
-func (s *chunkSet) touch(c *chunk) { s.cache.GetIfPresent(c.key) }
+func (s *chunkSet) touch(c *chunk) { s.cache.GetIfPresent(c.cached) }
 
 // shrink drops cached chunks, the coldest first, until they hold bytes less.
 func (s *chunkSet) shrink(bytes int64) {

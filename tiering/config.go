@@ -66,7 +66,8 @@ const (
 	maxTierStreams    = 512 // and in all
 	streamIdle        = 30 * time.Second
 	viewIdle          = 10 * time.Minute
-	sweepEvery        = 5 * time.Second
+	readerActive      = 3 * time.Second
+	sweepEvery        = time.Second
 	maxWritten        = 4 // manifests written here and perhaps committed, a partition
 	maxWarming        = 8 // reads whose callers left, a partition; more are dropped
 	failedKeep        = time.Minute

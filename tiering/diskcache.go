@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // diskCache keeps ranges of cold objects as files, over restarts. It holds bytes
@@ -25,8 +26,13 @@ type diskCache struct {
 	dir   string
 	log   *slog.Logger
 	cat   *catalogue
-	queue chan diskWrite // of maxDiskQueue; offers that do not fit are shed
 	stats *stats
+	// Offers wait here for the writer. Those that do not fit, or would make more than
+	// maxQueued bytes of slabs wait for a disk, are shed.
+	queue     chan diskWrite
+	queued    atomic.Int64
+	maxQueued int64
+	short     func() bool // a read waits for memory: shed
 }
 
 // diskWrite is one admitted range. slab, if any, holds data and is released after
@@ -50,8 +56,12 @@ const (
 	tempSuffix   = ".tmp"
 )
 
-func openDiskCache(dir string, limit int64, log *slog.Logger, st *stats) (*diskCache, error) {
-	d := &diskCache{dir: dir, log: log, cat: newCatalogue(limit), queue: make(chan diskWrite, maxDiskQueue), stats: st}
+func openDiskCache(cfg *Config, st *stats, short func() bool) (*diskCache, error) {
+	dir := cfg.CacheDir
+	d := &diskCache{
+		dir: dir, log: cfg.Log, cat: newCatalogue(cfg.CacheBytes), stats: st,
+		queue: make(chan diskWrite, maxDiskQueue), maxQueued: cfg.MemoryBytes / 4, short: short,
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
@@ -77,7 +87,7 @@ func (d *diskCache) restore(path string, e fs.DirEntry, err error) error {
 	if err != nil {
 		return nil
 	}
-	if !ok || info.Size() != ext.len {
+	if !ok || !wholeExtent(info.Size(), ext.len) {
 		d.removeFile(path)
 		return nil
 	}
@@ -191,19 +201,26 @@ func (d *diskCache) offer(object objectHash, pos int64, data []byte, sl *slab, s
 		d.stats.diskRejected.Add(1)
 		return
 	}
+	n := int64(len(data))
+	if d.queued.Add(n) > d.maxQueued || d.short() {
+		d.queued.Add(-n)
+		d.stats.diskShed.Add(1)
+		return
+	}
 	if sl != nil {
 		sl.retain()
 	}
-	w := diskWrite{ext: extent{object: object, pos: pos, len: int64(len(data))}, data: data, slab: sl}
+	w := diskWrite{ext: extent{object: object, pos: pos, len: n}, data: data, slab: sl}
 	select {
 	case d.queue <- w:
 	default:
 		d.stats.diskShed.Add(1)
-		w.release()
+		d.release(&w)
 	}
 }
 
-func (w *diskWrite) release() {
+func (d *diskCache) release(w *diskWrite) {
+	d.queued.Add(-w.ext.len)
 	if w.slab != nil {
 		w.slab.release()
 	}
@@ -218,7 +235,7 @@ func (d *diskCache) run(ctx context.Context) {
 			return
 		case w := <-d.queue:
 			d.write(&w)
-			w.release()
+			d.release(&w)
 		}
 	}
 }
@@ -228,7 +245,7 @@ func (d *diskCache) drain() {
 	for {
 		select {
 		case w := <-d.queue:
-			w.release()
+			d.release(&w)
 		default:
 			return
 		}

@@ -269,7 +269,6 @@ func TestACrashAtAnyUploadStepLeavesOnlyOrphans(t *testing.T) {
 	steps := []string{"upload.spooled", "upload.object-put", "upload.page-put", "upload.manifest-put"}
 	for _, crashAt := range steps {
 		t.Run(crashAt, func(t *testing.T) {
-			type crash struct{}
 			armed := false
 			w := newWorld(t, func(c *Config) {
 				c.PageEntries = 2
@@ -283,14 +282,11 @@ func TestACrashAtAnyUploadStepLeavesOnlyOrphans(t *testing.T) {
 			w.upload(w.segment(10, 3, 100, false))
 			b := w.segment(10, 3, 100, false)
 			armed = true
-			func() {
-				defer func() {
-					if r := recover(); r != (crash{}) {
-						t.Fatalf("no crash at %s: %v", crashAt, r)
-					}
-				}()
+			if !crashing(t, func() {
 				_, _ = w.p.Upload(context.Background(), w.rangeOf(b), &sliceReader{batches: b})
-			}()
+			}) {
+				t.Fatalf("no crash at %s", crashAt)
+			}
 			armed = false
 			w.reopen()
 			w.mustEqual(w.readAll(0, 1<<20), w.sourceFrom(0))

@@ -17,6 +17,14 @@ type runFetch struct {
 	need   int64    // budget
 	demand bool
 	grant  int64 // of the budget, what no slab has taken over yet
+	fresh  []freshRange
+}
+
+// freshRange is what one GET brought and its checks found good, for the disk cache.
+type freshRange struct {
+	pos    int64
+	data   []byte
+	starts []int64 // of its chunks
 }
 
 // hold references chunk n of o. If nobody reads it yet, a fetch of it begins that
@@ -28,7 +36,9 @@ func (t *Tier) hold(o *coldObject, n int, maxBytes int64, demand bool) []*chunk 
 	if c := t.chunks.lookup(key); c != nil {
 		if demand {
 			t.stats.memoryHits.Add(1)
-			t.chunks.touch(c)
+			if c.ready() {
+				t.chunks.touch(c)
+			}
 		}
 		return []*chunk{c}
 	}
@@ -97,14 +107,25 @@ func (r *runFetch) run() {
 
 	errs := make([]error, len(chunks))
 	r.read(ctx, sl, chunks, errs)
+	var good []*chunk
 	for i := len(chunks) - 1; i >= 0; i-- {
-		if errs[i] != nil {
-			t.chunks.finish(r.chunks[i], nil, nil, errs[i])
-			continue
+		x, c := &chunks[i], r.chunks[i]
+		var raw []byte
+		var owner *slab
+		err := errs[i]
+		if err == nil {
+			raw, owner, err = r.unpack(sl, x, sl.buf[x.Pos-base:][:x.Stored])
 		}
-		c := &chunks[i]
-		raw, owner, err := r.unpack(sl, c, sl.buf[c.Pos-base:][:c.Stored])
-		t.chunks.finish(r.chunks[i], raw, owner, err)
+		if err == nil {
+			c.reference() // the cache's
+			good = append(good, c)
+		}
+		c.cached = r.chunks[0].key
+		t.chunks.finish(c, raw, owner, err)
+	}
+	t.chunks.keep(r.chunks[0].key, good)
+	for _, f := range r.fresh {
+		t.disk.offer(r.o.hash, f.pos, f.data, sl, f.starts...)
 	}
 }
 
@@ -137,8 +158,8 @@ func (r *runFetch) read(ctx context.Context, sl *slab, chunks []Chunk, errs []er
 	}
 }
 
-// get fetches one run of missing chunks, checks them, and offers those that are
-// good to the disk cache.
+// get fetches one run of missing chunks, checks them, and notes those that are
+// good for the disk cache.
 func (r *runFetch) get(ctx context.Context, sl *slab, base int64, chunks []Chunk, errs []error) {
 	t, last := r.t, &chunks[len(chunks)-1]
 	pos, end := chunks[0].Pos, last.Pos+int64(last.Stored)
@@ -146,6 +167,13 @@ func (r *runFetch) get(ctx context.Context, sl *slab, base int64, chunks []Chunk
 	t.stats.misses.Add(int64(len(chunks)))
 	if !r.demand {
 		t.stats.ahead.Add(1)
+		if err := t.aheadSlots.Acquire(ctx, 1); err != nil {
+			for i := range errs {
+				errs[i] = fmt.Errorf("read ahead: %w", err)
+			}
+			return
+		}
+		defer t.aheadSlots.Release(1)
 	}
 	n, err := t.getRange(ctx, r.o.key, pos, dst)
 	good := 0
@@ -168,7 +196,7 @@ func (r *runFetch) get(ctx context.Context, sl *slab, base int64, chunks []Chunk
 	}
 	if good > 0 {
 		c := &chunks[good-1]
-		t.disk.offer(r.o.hash, pos, dst[:c.Pos-pos+int64(c.Stored)], sl, starts...)
+		r.fresh = append(r.fresh, freshRange{pos, dst[:c.Pos-pos+int64(c.Stored)], starts})
 	}
 }
 

@@ -51,9 +51,11 @@ func (s batchSpec) make(rng *rand.Rand) Batch {
 	tail := b[testHead+8*s.records:]
 	for i := range tail {
 		tail[i] = byte(i / 64)
-		if s.random {
-			tail[i] = byte(rng.Uint32())
-		}
+	}
+	for s.random && len(tail) > 0 {
+		var word [8]byte
+		binary.LittleEndian.PutUint64(word[:], rng.Uint64())
+		tail = tail[copy(tail, word[:]):]
 	}
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
 	last := s.first + int64(s.records) - 1

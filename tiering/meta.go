@@ -121,8 +121,11 @@ func (t *Tier) readSmall(ctx context.Context, key string) ([]byte, error) {
 // readJSON reads a manifest or page through the disk cache and checks its CRC32C.
 func (t *Tier) readJSON(ctx context.Context, key string, crc uint32) ([]byte, error) {
 	hash := hashObject(key)
-	if b := t.disk.readWhole(hash); b != nil && crc32.Checksum(b, castagnoli) == crc {
-		return b, nil
+	if b := t.disk.readWhole(hash); b != nil {
+		if crc32.Checksum(b, castagnoli) == crc {
+			return b, nil
+		}
+		t.disk.drop(hash, 0, int64(len(b)))
 	}
 	b, err := t.readSmall(ctx, key)
 	if err != nil {
@@ -172,18 +175,15 @@ func (t *Tier) fetchIndex(ctx context.Context, id *PartitionID, key string, e *E
 	hash, pos := hashObject(key), e.StoredBytes-e.IndexLen
 	tail := make([]byte, e.IndexLen)
 	if t.disk.read(hash, pos, tail) {
-		if x, err := DecodeIndex(key, e.StoredBytes, tail); err == nil {
-			return x, checkIndex(key, id, e, x)
+		if x, err := decodeIndexOf(key, id, e, tail); err == nil {
+			return x, nil
 		}
 		t.disk.drop(hash, pos, e.IndexLen)
 	}
 	if _, err := t.getRange(ctx, key, pos, tail); err != nil {
 		return nil, err
 	}
-	x, err := DecodeIndex(key, e.StoredBytes, tail)
-	if err == nil {
-		err = checkIndex(key, id, e, x)
-	}
+	x, err := decodeIndexOf(key, id, e, tail)
 	if err != nil {
 		t.stats.corrupt.Add(1)
 		return nil, err
@@ -218,15 +218,20 @@ func (t *Tier) getRange(ctx context.Context, key string, pos int64, dst []byte) 
 	return 0, storeError(ctx, "read", key, err)
 }
 
-// checkIndex compares an object with the entry that led to it: an object that is
-// whole but another one is corruption too. Foreign objects keep their own ids.
-func checkIndex(key string, id *PartitionID, e *Entry, x *Index) error {
+// decodeIndexOf decodes an index and compares it with the entry that led to it: an
+// object that is whole but another one is corruption too. Foreign objects keep
+// their own ids.
+func decodeIndexOf(key string, id *PartitionID, e *Entry, tail []byte) (*Index, error) {
+	x, err := DecodeIndex(key, e.StoredBytes, tail)
+	if err != nil {
+		return nil, err
+	}
 	if x.First != e.First || x.Last != e.Last || x.RawBytes != e.RawBytes || x.Records != e.Records {
-		return corruptf(key, 0, "holds [%d, %d] of %d bytes, manifest says [%d, %d] of %d",
+		return nil, corruptf(key, 0, "holds [%d, %d] of %d bytes, manifest says [%d, %d] of %d",
 			x.First, x.Last, x.RawBytes, e.First, e.Last, e.RawBytes)
 	}
 	if !isForeign(e.Key) && (x.TopicID != id.TopicID || x.Partition != id.Partition) {
-		return corruptf(key, 0, "belongs to partition %d of topic id %x", x.Partition, x.TopicID)
+		return nil, corruptf(key, 0, "belongs to partition %d of topic id %x", x.Partition, x.TopicID)
 	}
-	return nil
+	return x, nil
 }

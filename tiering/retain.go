@@ -152,7 +152,7 @@ func (p *Partition) eachEntry(ctx context.Context, v *view, fn func(*Entry) bool
 // clockError reports a clock that jumped since the start, by comparing what the
 // wall and the monotonic clock say has passed.
 func (t *Tier) clockError(now time.Time, check func() error) error {
-	drift := now.Round(0).Sub(t.started.Round(0)) - now.Sub(t.started)
+	drift := now.Round(0).Sub(t.started.Round(0)) - t.uptime(now)
 	if drift.Abs() > maxClockDrift {
 		return fmt.Errorf("%w: wall and monotonic clock differ by %s", ErrClock, drift)
 	}

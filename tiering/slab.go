@@ -40,7 +40,7 @@ type slabPool struct {
 	waiting atomic.Int64 // demand reads that wait for budget
 	// reclaim is asked to free what nobody waits for: read-ahead of others and the
 	// coldest of the memory cache.
-	reclaim func(bytes int64)
+	reclaim func(bytes int64, again bool)
 
 	mu struct {
 		sync.Mutex
@@ -60,7 +60,7 @@ const (
 )
 
 func newSlabPool(size int64) *slabPool {
-	return &slabPool{size: size, budget: semaphore.NewWeighted(size), reclaim: func(int64) {}}
+	return &slabPool{size: size, budget: semaphore.NewWeighted(size), reclaim: func(int64, bool) {}}
 }
 
 // classOf is the smallest class that holds n bytes, or -1.
@@ -83,8 +83,8 @@ func (p *slabPool) acquire(ctx context.Context, n int64) (int64, error) {
 	}
 	p.waiting.Add(1)
 	defer p.waiting.Add(-1)
-	for {
-		p.reclaim(n)
+	for again := false; ; again = true {
+		p.reclaim(n, again)
 		wait, cancel := context.WithTimeout(ctx, reclaimEvery)
 		err := p.budget.Acquire(wait, n)
 		cancel()

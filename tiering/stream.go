@@ -77,6 +77,14 @@ func (s *stream) lastUsed() time.Time {
 	return s.mu.used
 }
 
+// activity is how long the stream has not been used, and whether its reader is
+// sequential.
+func (s *stream) activity(now time.Time) (unused time.Duration, sequential bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Sub(s.mu.used), s.mu.hits > 1
+}
+
 // take references the chunk at pl, from the window or by a fetch, and pins it. A
 // read-ahead that failed is no answer: nobody had asked for it then.
 func (s *stream) take(pl place, maxBytes int) *chunk {
@@ -136,7 +144,9 @@ func (s *stream) advance(offset, next int64) {
 		return
 	}
 	if offset == s.mu.next {
-		s.mu.hits++
+		if s.mu.hits++; s.mu.hits == 2 {
+			s.p.t.readers.Add(1)
+		}
 	}
 	s.mu.prev, s.mu.next = offset, next
 	var done []held
@@ -157,15 +167,25 @@ func (s *stream) advance(offset, next int64) {
 	}
 }
 
-// depthLimit shares half of the memory among the readers: the window shrinks as
-// their number grows.
+// depthLimit shares three eighths of the memory among the readers: the window
+// shrinks as their number grows. The cache has as much, and the rest is for what
+// is being answered.
 func (t *Tier) depthLimit() int64 {
-	share := t.cfg.MemoryBytes / 2 / max(t.streamCount.Load(), 1)
+	share := t.cfg.MemoryBytes / 8 * 3 / max(t.readers.Load(), 1)
 	return min(max(share, minRun), maxWindow)
 }
 
-// runSize makes a full window out of four GETs.
-func runSize(depth int64) int64 { return min(max(depth/4, minRun), maxRun) }
+// runSize is how much one GET of a window brings, so that two to four of them
+// fill it.
+func runSize(depth int64) int64 {
+	switch {
+	case depth >= 3*maxRun:
+		return maxRun
+	case depth >= 5*minRun:
+		return 2 * minRun
+	}
+	return minRun
+}
 
 // plan extends the window until it holds depth bytes ahead of the reader, across
 // the borders of chunks and objects. Each turn begins at most one GET and does
@@ -223,7 +243,7 @@ func (s *stream) stopPlanning() {
 func (s *stream) dropAhead() (freed int64) {
 	s.mu.Lock()
 	window := s.mu.window
-	s.mu.window, s.mu.tail, s.mu.depth = nil, s.mu.next, 0
+	s.mu.window, s.mu.tail, s.mu.depth = nil, s.mu.next, s.mu.depth/2
 	s.mu.Unlock()
 	for i := range window {
 		if window[i].c.ready() {

@@ -30,11 +30,15 @@ type Tier struct {
 	metaCache *otter.Cache[string, metaValue]
 	disk      *diskCache // nil: none
 	readSlots *semaphore.Weighted
-	uploads   chan *uploadSlot
-	upRate    *rate.Limiter // nil: no limit
-	readRate  *rate.Limiter
-	started   time.Time // with a monotonic reading, if Now gives one
-	stats     stats
+	// aheadSlots are fewer than readSlots and taken before them: what somebody waits
+	// for finds a slot however much is read ahead.
+	aheadSlots *semaphore.Weighted
+	uploads    chan *uploadSlot
+	upRate     *rate.Limiter // nil: no limit
+	readRate   *rate.Limiter
+	started    time.Time                         // with a monotonic reading, if Now gives one
+	uptime     func(now time.Time) time.Duration // since started, by the monotonic clock
+	stats      stats
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -42,13 +46,17 @@ type Tier struct {
 
 	mu struct {
 		sync.Mutex
-		closed    bool
-		streams   map[*stream]struct{}
-		views     map[*Partition]*view // partitions that hold a manifest
-		viewBytes int64
-		metas     map[string]*metaFlight
+		closed     bool
+		streams    map[*stream]struct{}
+		views      map[*Partition]*view // partitions that hold a manifest
+		viewBytes  int64
+		viewsSwept time.Time
+		metas      map[string]*metaFlight
 	}
 	streamCount atomic.Int64 // len(mu.streams), for readers
+	// readers is how many sequential readers were active in the last seconds; set
+	// by sweep, and raised as soon as one proves to be sequential.
+	readers atomic.Int64
 }
 
 // uploadSlot is the right to build one object, with the memory and the file for it.
@@ -65,14 +73,16 @@ func New(cfg Config) (*Tier, error) {
 		return nil, fmt.Errorf("open tier: %w", err)
 	}
 	t := &Tier{cfg: cfg, store: cfg.Store, slabs: newSlabPool(cfg.MemoryBytes), started: cfg.Now()}
+	t.uptime = func(now time.Time) time.Duration { return now.Sub(t.started) }
 	t.mu.streams = make(map[*stream]struct{})
 	t.mu.views = make(map[*Partition]*view)
 	t.mu.metas = make(map[string]*metaFlight)
 	t.slabs.reclaim = t.reclaim
 	t.readSlots = semaphore.NewWeighted(int64(cfg.ReadSlots))
+	t.aheadSlots = semaphore.NewWeighted(int64(max(cfg.ReadSlots*3/4, 1)))
 	t.upRate, t.readRate = newRate(cfg.UploadBytesPerSecond), newRate(cfg.ReadBytesPerSecond)
 	var err error
-	if t.chunks, err = newChunkSet(t.slabs, cfg.MemoryBytes/2); err != nil {
+	if t.chunks, err = newChunkSet(t.slabs, cfg.MemoryBytes/8*3); err != nil {
 		return nil, err
 	}
 	if t.metaCache, err = newMetaCache(cfg.MemoryBytes / 4); err != nil {
@@ -88,7 +98,8 @@ func New(cfg Config) (*Tier, error) {
 		}
 	}
 	if cfg.CacheDir != "" && cfg.CacheBytes > 0 {
-		if t.disk, err = openDiskCache(cfg.CacheDir, cfg.CacheBytes, cfg.Log, &t.stats); err != nil {
+		short := func() bool { return t.slabs.waiting.Load() > 0 }
+		if t.disk, err = openDiskCache(&cfg, &t.stats, short); err != nil {
 			return nil, err
 		}
 	}
@@ -206,20 +217,30 @@ func (t *Tier) sweepLoop() {
 	}
 }
 
-// sweep drops streams and views that nobody has used for a while before now.
+// sweep drops streams and views that nobody has used for a while before now, and
+// counts the readers that share the memory for read-ahead.
 func (t *Tier) sweep(now time.Time) {
 	t.mu.Lock()
 	var idle []*stream
+	readers := int64(0)
 	for s := range t.mu.streams {
-		if now.Sub(s.lastUsed()) > streamIdle {
+		unused, sequential := s.activity(now)
+		if unused > streamIdle {
 			idle = append(idle, s)
 		}
-	}
-	for p, v := range t.mu.views {
-		if now.Sub(time.Unix(0, v.used.Load())) > viewIdle {
-			t.dropViewLocked(p, v)
+		if sequential && unused < readerActive {
+			readers++
 		}
 	}
+	if now.Sub(t.mu.viewsSwept) >= viewIdle/10 {
+		t.mu.viewsSwept = now
+		for p, v := range t.mu.views {
+			if now.Sub(time.Unix(0, v.used.Load())) > viewIdle {
+				t.dropViewLocked(p, v)
+			}
+		}
+	}
+	t.readers.Store(readers)
 	active := len(t.mu.streams) - len(idle)
 	t.mu.Unlock()
 	for _, s := range idle {
@@ -230,16 +251,15 @@ func (t *Tier) sweep(now time.Time) {
 	}
 }
 
-// reclaim frees about bytes of budget for a demand read: first what is read ahead
-// for the readers that asked least recently, then the coldest of the cache.
-func (t *Tier) reclaim(bytes int64) {
+// reclaim frees about bytes of budget for a demand read: what is read ahead for
+// readers that seem to have gone, and the coldest of the cache; when it has to be
+// asked again, also what is read ahead for the others, the least recent first.
+func (t *Tier) reclaim(bytes int64, again bool) {
+	now, left := t.cfg.Now(), bytes
 	for _, s := range t.streamsByUse() {
-		if bytes <= 0 {
-			return
+		if unused, _ := s.activity(now); left > 0 && (again || unused > readerActive) {
+			left -= s.dropAhead()
 		}
-		bytes -= s.dropAhead()
 	}
-	// A cached chunk may lie in a slab that others use too, so more than bytes may
-	// have to go; the reads that end meanwhile keep nothing (chunkSet.finish).
-	t.chunks.shrink(max(bytes, 0) * 4)
+	t.chunks.shrink(max(left, bytes/2))
 }

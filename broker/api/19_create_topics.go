@@ -76,7 +76,7 @@ func (a *API) proposeEach(ctx context.Context, cmds []meta.Command, failed func(
 // topicCommand checks one topic of a CreateTopics and makes its command.
 func (a *API) topicCommand(rt *kmsg.CreateTopicsRequestTopic) (*meta.CreateTopic, error) {
 	if err := meta.ValidateTopicName(rt.Topic); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", meta.ErrInvalidTopicName, err)
 	}
 	configs := map[string]string{}
 	for _, c := range rt.Configs {

@@ -30,7 +30,7 @@ func (l *Log) AppendLeader(b []byte, epoch int32, nowMS int64) (AppendInfo, erro
 	if err := l.appendableLocked(len(b)); err != nil {
 		return AppendInfo{}, err
 	}
-	if last := l.mu.epochs.last(); epoch < last {
+	if last := l.mu.epochs.last(); epoch < max(last, 0) {
 		return AppendInfo{}, fmt.Errorf("append in epoch %d after %d: %w", epoch, last, ErrStaleEpoch)
 	}
 	info, err := l.assignLocked(b, epoch)
@@ -143,7 +143,7 @@ func (l *Log) checkFollowerLocked(b []byte) error {
 			return fmt.Errorf("append: %w", err)
 		case batch.BaseOffset() != next:
 			return fmt.Errorf("batch at offset %d, log end %d: %w", batch.BaseOffset(), next, ErrOffsetGap)
-		case batch.LeaderEpoch() < epoch:
+		case batch.LeaderEpoch() < max(epoch, 0):
 			return fmt.Errorf("batch of epoch %d after %d: %w", batch.LeaderEpoch(), epoch, ErrStaleEpoch)
 		}
 		next, epoch = batch.NextOffset(), batch.LeaderEpoch()

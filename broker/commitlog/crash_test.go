@@ -13,7 +13,7 @@ import (
 	"varve/broker/record"
 )
 
-var crashSeeds = flag.Int("crash.seeds", 12, "random histories of the crash test")
+var crashSeeds = flag.Int("crash.seeds", 8, "random histories of the crash test")
 
 // modelLog is the trivial log that a real one is compared with: a map.
 //
@@ -89,7 +89,7 @@ func (r *crashRun) open(ck bool, clean bool) {
 func (r *crashRun) observe(op, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.off || r.hook.IntN(4) != 0 || len(r.logs) < crashPartitions {
+	if r.off || r.hook.IntN(8) != 0 || len(r.logs) < crashPartitions {
 		return
 	}
 	p := crashPoint{op: fmt.Sprintf("%s %s", op, name)}
@@ -157,7 +157,7 @@ func TestNoCrashLosesOrChangesWhatIsDurable(t *testing.T) {
 		"roll.renamed", "recycle.taken", "recycle.returned", "recycle.zeroed", "drop.before-unlink", "drop.unlinked",
 		"truncate.marked", "truncate.removed", "truncate.cut", "reset.marked", "reset.removed", "reset.done", "checkpoint.taken",
 	} {
-		if steps.seen[s] == 0 && *crashSeeds >= 10 {
+		if steps.seen[s] == 0 && *crashSeeds >= 8 {
 			t.Errorf("no history went through %s: %v", s, steps.seen)
 		}
 	}

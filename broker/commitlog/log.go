@@ -39,6 +39,7 @@ type Log struct {
 	mu struct {
 		sync.Mutex
 		closed     bool
+		removed    bool
 		epochs     epochHistory
 		producers  producerTable
 		generation uint64 // of the start file: rises with each truncation and reset
@@ -240,7 +241,7 @@ func (l *Log) Remove() error {
 	l.flushMu.Lock()
 	defer l.flushMu.Unlock()
 	l.mu.Lock()
-	l.mu.closed = true
+	l.mu.closed, l.mu.removed = true, true
 	list := l.list()
 	l.mu.Unlock()
 	for _, s := range list {

@@ -120,17 +120,24 @@ func (l *Log) Read(from, end int64, maxBytes int, minOne bool) (*Span, error) {
 	for {
 		span, err := l.tryRead(from, end, int64(maxBytes), minOne)
 		if errors.Is(err, errRetired) {
-			l.awaitChange() // the log dropped or cut a segment meanwhile
-			continue
+			if err := l.awaitChange(); err != nil {
+				return nil, err
+			}
+			continue // the log dropped or cut a segment meanwhile
 		}
 		return span, err
 	}
 }
 
-// awaitChange waits for a truncation under way to publish the new segment list.
-func (l *Log) awaitChange() {
+// awaitChange waits for a truncation under way to publish the new segment list. One that failed half
+// way has published nothing, and a removed log never will.
+func (l *Log) awaitChange() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.mu.removed {
+		return ErrClosed
+	}
+	return l.env.Failed()
 }
 
 func (l *Log) tryRead(from, end, maxBytes int64, minOne bool) (*Span, error) {

@@ -75,7 +75,7 @@ func (r *replay) isNext(h batchHead) error {
 	if h.base != r.seg.meta.next {
 		return fmt.Errorf("%w: offset %d where %d is next", errNoBatch, h.base, r.seg.meta.next)
 	}
-	if h.epoch < r.history.last() {
+	if h.epoch < max(r.history.last(), 0) {
 		return fmt.Errorf("%w: epoch %d after %d", errNoBatch, h.epoch, r.history.last())
 	}
 	if want, ok := r.known.at(h.base); ok && h.base < r.knownEnd && want != h.epoch {

@@ -33,7 +33,9 @@ func (l *Log) SealedReader(from int64) (*SegmentReader, error) {
 		}
 		r, err := l.openSealed(list[i], from)
 		if errors.Is(err, errRetired) {
-			l.awaitChange()
+			if err := l.awaitChange(); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		return r, err

@@ -31,6 +31,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errSnapshot = errors.New("producer snapshot is corrupt")
 
+// ids are the known producer ids, rising.
+func (t *producerTable) ids() []int64 { return slices.Sorted(maps.Keys(t.byID)) }
+
 // encode writes the table as of offset. An empty table needs no bytes.
 func (t *producerTable) encode(offset int64) []byte {
 	if t == nil || len(t.byID) == 0 {
@@ -41,7 +44,7 @@ func (t *producerTable) encode(offset int64) []byte {
 	b = append(b, snapshotVersion)
 	b = be.AppendUint64(b, uint64(offset))
 	b = be.AppendUint32(b, uint32(len(t.byID)))
-	for _, id := range slices.Sorted(maps.Keys(t.byID)) {
+	for _, id := range t.ids() {
 		p := t.byID[id]
 		b = be.AppendUint64(b, uint64(id))
 		b = be.AppendUint16(b, uint16(p.epoch))

@@ -51,7 +51,9 @@ func (l *Log) eachSegment(from, end int64, f func(v segView, meta segmentMeta) (
 		}
 		next, done, err := l.oneSegment(list[i], f)
 		if errors.Is(err, errRetired) {
-			l.awaitChange()
+			if err := l.awaitChange(); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil || done || next <= from {

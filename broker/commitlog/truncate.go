@@ -264,15 +264,17 @@ func (l *Log) cutSegment(c cut, copied bool) error {
 	if err != nil {
 		return fmt.Errorf("open cut segment: %w", err)
 	}
-	c.part.setFile(f)
 	if !copied {
-		if err := f.Truncate(size); err != nil {
+		err := f.Truncate(size)
+		if err == nil {
+			err = asSyncError(f.Sync())
+		}
+		if err != nil {
+			_ = f.Close() // err is final already
 			return fmt.Errorf("cut segment: %w", err)
 		}
-		if err := asSyncError(f.Sync()); err != nil {
-			return err
-		}
 	}
+	c.part.setFile(f) // from here on it may be closed and opened again at any time
 	c.part.grow = growth{alloc: size, zero: size}
 	c.part.synced = size
 	return nil

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -82,7 +84,7 @@ func (a *app) consume(ctx context.Context, o consumeOptions) error {
 	}
 	defer reader.Close()
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
-	err = copyRecords(ctx, reader, spans, o, out)
+	err = copyRecords(ctx, reader, spans, o, out, &retryNotes{out: a.stderr})
 	if flushErr := out.Flush(); err == nil {
 		err = flushErr
 	}
@@ -199,12 +201,14 @@ func consumeOpts(spans map[partitionID]*span) []kgo.Opt {
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		// Transaction markers take offsets; they are needed to see that an end was reached.
 		kgo.KeepControlRecords(),
+		// A broker that cannot read now is asked again, and the person who waits is told why.
+		kgo.KeepRetryableFetchErrors(),
 	}
 }
 
 // copyRecords writes what is in the spans until every one is done, the limit is reached, or ctx
 // ends, which is how a person stops a consumer and no failure.
-func copyRecords(ctx context.Context, cl *kgo.Client, spans map[partitionID]*span, o consumeOptions, out *bufio.Writer) error {
+func copyRecords(ctx context.Context, cl *kgo.Client, spans map[partitionID]*span, o consumeOptions, out *bufio.Writer, notes *retryNotes) error {
 	open := 0
 	for _, s := range spans {
 		if s.next < s.end {
@@ -218,7 +222,7 @@ func copyRecords(ctx context.Context, cl *kgo.Client, spans map[partitionID]*spa
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := fetchError(fetches); err != nil {
+		if err := fetchError(fetches, notes); err != nil {
 			return err
 		}
 		for iter := fetches.RecordIter(); !iter.Done(); {
@@ -259,11 +263,16 @@ func (o *consumeOptions) appendLine(dst []byte, r *kgo.Record) ([]byte, error) {
 	return appendRecord(dst, o.format, r), nil
 }
 
-// fetchError joins the errors of a poll into one line for each partition.
-func fetchError(fetches kgo.Fetches) error {
+// fetchError joins the final errors of a poll into one line for each partition; those that the
+// client tries again go to notes.
+func fetchError(fetches kgo.Fetches, notes *retryNotes) error {
 	var lines []string
 	fetches.EachError(func(topic string, partition int32, err error) {
-		if !errors.Is(err, context.Canceled) {
+		switch {
+		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // of the poll itself
+		case kerr.IsRetriable(err) || kgo.IsRetryableBrokerErr(err):
+			notes.add(fmt.Sprintf("read %s/%d: %v", topic, partition, err))
+		default:
 			lines = append(lines, fmt.Sprintf("read %s/%d: %v", topic, partition, err))
 		}
 	})
@@ -271,4 +280,23 @@ func fetchError(fetches kgo.Fetches) error {
 		return nil
 	}
 	return errors.New(strings.Join(lines, "\n"))
+}
+
+// retryEvery is how often a person is told that a read is being tried again.
+const retryEvery = 10 * time.Second
+
+// retryNotes tells about reads that are tried again, seldom enough to stay readable.
+type retryNotes struct {
+	out  io.Writer // nil: only remember
+	last string
+	at   time.Time
+}
+
+func (n *retryNotes) add(note string) {
+	n.last = note
+	if n.out == nil || time.Since(n.at) < retryEvery {
+		return
+	}
+	n.at = time.Now()
+	fmt.Fprintf(n.out, "varve: %s: trying again\n", note)
 }

@@ -163,7 +163,7 @@ func scanSegment(f io.ReaderAt, size int64, p *batchPrinter) (end int64, why str
 		}
 		total, sizeErr := record.PeekSize(head[:n])
 		if sizeErr != nil || pos+int64(total) > size {
-			return pos, "bytes that are no whole batch", nil
+			return pos, "bytes that are no batch: a torn write, or an earlier use of the file", nil
 		}
 		if total > len(buf) {
 			buf = make([]byte, total)
@@ -173,7 +173,7 @@ func scanSegment(f io.ReaderAt, size int64, p *batchPrinter) (end int64, why str
 		}
 		b, parseErr := record.Parse(buf[:total])
 		if parseErr != nil || p.next >= 0 && b.BaseOffset() != p.next {
-			return pos, "bytes of an earlier use of the file", nil
+			return pos, "a batch that does not follow: an earlier use of the file", nil
 		}
 		if err := p.batch(pos, b); err != nil {
 			return pos, "damage", err

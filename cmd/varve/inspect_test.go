@@ -57,8 +57,8 @@ func TestInspectReadsASegmentToItsLogicalEnd(t *testing.T) {
 	}{
 		"whole":    {nil, "the end of the file"},
 		"zeros":    {make([]byte, 4096), "zeros"},
-		"torn":     {batches[0][:30], "bytes that are no whole batch"},
-		"recycled": {stale, "bytes of an earlier use of the file"},
+		"torn":     {batches[0][:30], "bytes that are no batch: a torn write, or an earlier use of the file"},
+		"recycled": {stale, "a batch that does not follow: an earlier use of the file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, errs := invocation(t, nil, "", "inspect", testSegment(t, batches, tc.after))
@@ -194,4 +194,10 @@ func TestInspectFindsEveryFlippedBitOfAColdObject(t *testing.T) {
 	if missed > 8 {
 		t.Fatalf("%d flipped bits were not noticed", missed)
 	}
+}
+
+func FuzzLocalIndex(f *testing.F) {
+	f.Add([]byte("VARVEidx"))
+	f.Add(make([]byte, indexFooterBytes))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = decodeLocalIndex(b) })
 }

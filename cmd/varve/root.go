@@ -106,7 +106,8 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVarP(&a.brokers, "brokers", "b", a.getenv("VARVE_BROKERS", "127.0.0.1:9092"), "brokers to ask, `HOST:PORT[,...]` (VARVE_BROKERS)")
 	flags.StringVar(&a.format, "format", formatTable, "output `FORMAT`: table or json")
 	_ = root.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(a.serveCommand(), a.topicCommand(), a.produceCommand(), a.consumeCommand(), a.tierCommand(),
+	root.AddCommand(a.withTopics(a.produceCommand(), a.consumeCommand())...)
+	root.AddCommand(a.serveCommand(), a.topicCommand(), a.tierCommand(),
 		a.configCommand(), a.inspectCommand(), a.showCommand(), a.versionCommand())
 	return root
 }

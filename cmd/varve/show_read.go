@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// readStall is how long the reader waits for the next record before the show gives up.
+const readStall = 30 * time.Second
 
 // read consumes the topic from offset 0 with an ordinary client and compares every record with
 // its file. The first difference ends the show.
@@ -54,12 +58,20 @@ func (s *show) compare(ctx context.Context, cl *kgo.Client, spans map[partitionI
 			open++
 		}
 	}
+	notes, moved := &retryNotes{}, time.Now()
 	for open > 0 {
-		fetches := cl.PollFetches(ctx)
+		once, cancel := context.WithTimeout(ctx, readStall)
+		fetches := cl.PollFetches(once)
+		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := fetchError(fetches); err != nil {
+		if fetches.NumRecords() > 0 {
+			moved = time.Now()
+		} else if time.Since(moved) > readStall {
+			return fmt.Errorf("read: nothing came for %s, with %d of %d records read; last error: %s", readStall, check.records, s.poured.records, cmp.Or(notes.last, "none"))
+		}
+		if err := fetchError(fetches, notes); err != nil {
 			return err
 		}
 		for iter := fetches.RecordIter(); !iter.Done(); {

@@ -24,7 +24,8 @@ const maxFlushWait = 100 * time.Second
 
 func (a *app) tierCommand() *cobra.Command {
 	return a.noun("tier", "Show and steer what is on local disk and what is in the object store",
-		a.tierStatusCommand(), a.tierDescribeCommand(), a.tierSegmentsCommand(), a.tierFlushCommand(), a.tierExplainCommand(), a.tierManifestCommand())
+		append(a.withTopics(a.tierDescribeCommand(), a.tierSegmentsCommand(), a.tierFlushCommand(), a.tierExplainCommand(), a.tierManifestCommand()),
+			a.tierStatusCommand())...)
 }
 
 // tierNodes finds the admin APIs of all brokers.

@@ -16,7 +16,7 @@ import (
 
 func (a *app) topicCommand() *cobra.Command {
 	return a.noun("topic", "Create, list, describe, alter and delete topics",
-		a.topicCreateCommand(), a.topicListCommand(), a.topicDescribeCommand(), a.topicAlterCommand(), a.topicDeleteCommand())
+		append(a.withTopics(a.topicDescribeCommand(), a.topicAlterCommand(), a.topicDeleteCommand()), a.topicCreateCommand(), a.topicListCommand())...)
 }
 
 // failures prints one line for each item that failed and ends the command with code 1 if any did.

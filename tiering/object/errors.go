@@ -163,7 +163,3 @@ func join(store, key string) string {
 	}
 	return store + "/" + key
 }
-
-func sizeDetail(size, limit int64) string {
-	return fmt.Sprintf("%d bytes, limit %d", size, limit)
-}

@@ -3,7 +3,6 @@ package object
 import (
 	"context"
 
-	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/lifecycle"
 )
 
@@ -13,17 +12,12 @@ func SetPartSizes(s Store, single, part int64) {
 	s3.singlePut, s3.part = single, part
 }
 
-// UnfinishedUploads lists multipart uploads under s's prefix.
-func UnfinishedUploads(ctx context.Context, s Store) (int, error) {
+// UnfinishedUploads counts multipart uploads of key; MinIO lists those of a whole
+// key only.
+func UnfinishedUploads(ctx context.Context, s Store, key string) (int, error) {
 	s3 := s.(*S3)
-	res, err := s3.plain.ListMultipartUploads(ctx, s3.cfg.Bucket, s3.full(""), "", "", "", 1000)
+	res, err := s3.plain.ListMultipartUploads(ctx, s3.cfg.Bucket, s3.full(key), "", "", "", 1000)
 	return len(res.Uploads), err
-}
-
-// BeginUpload starts a multipart upload and leaves it.
-func BeginUpload(ctx context.Context, s Store, key string) error {
-	_, err := s.(*S3).createMultipart(ctx, key, minio.PutObjectOptions{})
-	return err
 }
 
 // SetLifecycle replaces the rules of s's bucket.

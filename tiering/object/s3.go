@@ -175,7 +175,7 @@ func openS3(sc s3Config, cfg Config) (*S3, error) {
 			Region:          sc.Region, // fixed: never a request to ask where the bucket is
 			BucketLookup:    lookup,
 			TrailingHeaders: c.trailers,
-			MaxRetries:      1,
+			MaxRetries:      1, // one try; after a retriable failure minio-go still sleeps up to 200 ms before it says so
 		})
 		if err != nil {
 			return nil, badURL(fmt.Sprintf("endpoint %s: %v", sc.Endpoint, err))

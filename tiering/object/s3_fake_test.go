@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -26,7 +28,8 @@ const (
 // asked.
 type fakeS3 struct {
 	*httptest.Server
-	mu struct {
+	connections atomic.Int64
+	mu          struct {
 		sync.Mutex
 		requests []string // "METHOD path?query"
 		handler  http.HandlerFunc
@@ -37,15 +40,27 @@ func newFakeS3(t *testing.T, h http.HandlerFunc) *fakeS3 {
 	t.Helper()
 	f := &fakeS3{}
 	f.mu.handler = h
-	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.mu.requests = append(f.mu.requests, r.Method+" "+r.URL.RequestURI())
 		h := f.mu.handler
 		f.mu.Unlock()
 		h(w, r)
 	}))
+	f.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			f.connections.Add(1)
+		}
+	}
+	f.Start()
 	t.Cleanup(f.Close)
 	return f
+}
+
+func (f *fakeS3) set(h http.HandlerFunc) {
+	f.mu.Lock()
+	f.mu.handler = h
+	f.mu.Unlock()
 }
 
 func (f *fakeS3) asked() []string {

@@ -11,7 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -149,11 +151,12 @@ func TestS3CutAnswerIsRetriableAndNoEndOfObject(t *testing.T) {
 		w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 		w.WriteHeader(http.StatusPartialContent)
 		_, _ = w.Write(make([]byte, 60))
+		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	})
 	s := openTestS3(t, f.URL, "", Config{})
 	_, err := s.GetRange(t.Context(), "k", 0, make([]byte, 100))
-	if !IsRetriable(err) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if !IsRetriable(err) || errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "60 of 100 bytes") {
 		t.Error(err)
 	}
 }
@@ -346,5 +349,100 @@ func TestCombinedCRCIsTheWholes(t *testing.T) {
 		if got := combineCRCs(crcs, int64(size), int64(len(data))); got != whole.Value {
 			t.Errorf("pieces of %d: %08x, want %08x", size, got, whole.Value)
 		}
+	}
+}
+
+func TestS3ConnectionsAreReused(t *testing.T) {
+	f := newFakeS3(t, nil)
+	f.set(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			_, _ = io.Copy(io.Discard, r.Body)
+			return
+		}
+		answerBytes(make([]byte, 5<<20))(w, r)
+	})
+	s := openTestS3(t, f.URL, "", Config{})
+	dst := make([]byte, 1<<20)
+	for i := range 10 {
+		if _, err := s.GetRange(t.Context(), "k", int64(i)*100, dst); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(t.Context(), "k", Bytes(dst), PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Head(t.Context(), "k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := f.connections.Load(); n != 1 {
+		t.Errorf("30 requests, one after the other, used %d connections", n)
+	}
+}
+
+// multipartS3 takes multipart uploads only, and answers the first try of each part
+// with SlowDown.
+type multipartS3 struct {
+	mu    sync.Mutex
+	parts map[string][]byte
+	tries map[string]int
+}
+
+func (m *multipartS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	number := r.URL.Query().Get("partNumber")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case r.Method == http.MethodPut && number == "":
+		answerError(400, "EntityTooLarge", "too large for one PUT")(w, r)
+	case r.Method == http.MethodPut:
+		if m.tries[number]++; m.tries[number] == 1 {
+			answerError(503, "SlowDown", "slow down")(w, r)
+			return
+		}
+		m.parts[number] = body
+		w.Header().Set("ETag", `"e`+number+`"`)
+	case r.URL.Query().Has("uploads"):
+		_, _ = io.WriteString(w, `<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>`)
+	default:
+		_, _ = io.WriteString(w, `<CompleteMultipartUploadResult><Bucket>bucket</Bucket><Key>k</Key><ETag>"x"</ETag></CompleteMultipartUploadResult>`)
+	}
+}
+
+func TestS3RefusedSizeGoesInPartsAndOnlyTheThrottledPartIsRepeated(t *testing.T) {
+	m := &multipartS3{parts: map[string][]byte{}, tries: map[string]int{}}
+	f := newFakeS3(t, m.ServeHTTP)
+	s := openTestS3(t, f.URL, "", Config{})
+	SetPartSizes(s, 100<<20, 5<<20)
+	body := bytes.Repeat([]byte("varve "), 2<<20)
+	info, err := s.Put(t.Context(), "k", Bytes(body), PutOptions{})
+	if err != nil || info.Size != int64(len(body)) {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if got := slices.Concat(m.parts["1"], m.parts["2"], m.parts["3"]); !bytes.Equal(got, body) {
+		t.Errorf("the parts do not add up: %d of %d bytes", len(got), len(body))
+	}
+	if asked := f.asked(); len(asked) != 1+1+2*3+1 {
+		t.Errorf("%d requests: %q", len(asked), asked)
+	}
+}
+
+func TestS3StaleUploadsOfThisPrefixAreAborted(t *testing.T) {
+	f := newFakeS3(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodDelete {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		_, _ = io.WriteString(w, `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>`+
+			`<Upload><Key>pre/fix/old</Key><UploadId>u1</UploadId><Initiated>2026-01-02T00:00:00Z</Initiated></Upload>`+
+			`<Upload><Key>pre/fix/young</Key><UploadId>u2</UploadId><Initiated>2026-01-04T00:00:00Z</Initiated></Upload>`+
+			`<Upload><Key>pre/other</Key><UploadId>u3</UploadId><Initiated>2026-01-02T00:00:00Z</Initiated></Upload>`+
+			`</ListMultipartUploadsResult>`)
+	})
+	s := openTestS3(t, f.URL, "", Config{})
+	n, err := s.AbortStaleUploads(t.Context(), time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC))
+	asked := f.asked()
+	if err != nil || n != 1 || len(asked) != 2 || asked[1] != "DELETE /bucket/pre/fix/old?uploadId=u1" {
+		t.Errorf("%d, %v, %q", n, err, asked)
 	}
 }

@@ -13,6 +13,8 @@ package object
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -140,22 +142,31 @@ func ListAll(ctx context.Context, s Store, prefix string, visit func(Info) error
 	}
 }
 
+// firstReadBytes is what ReadAll asks for first: manifests and markers fit, so that
+// they cost one GET and no HEAD.
+const firstReadBytes = 256 << 10
+
 // ReadAll returns a whole object of at most limit bytes; a larger one is
-// ErrTooLarge and costs one HEAD.
+// ErrTooLarge. Memory grows with what arrives, not with limit.
 func ReadAll(ctx context.Context, s Store, key string, limit int64) ([]byte, error) {
-	info, err := s.Head(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size > limit {
-		return nil, &Error{
-			Op: OpGet, Store: s.Name(), Key: key, Kind: ErrTooLarge,
-			Detail: sizeDetail(info.Size, limit),
+	buf := make([]byte, min(limit+1, firstReadBytes))
+	n := 0
+	for {
+		m, err := s.GetRange(ctx, key, int64(n), buf[n:])
+		n += m
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, ErrBadRange): // the end, or nothing beyond it
+			return buf[:n], nil
+		case err != nil:
+			return nil, err
+		case int64(n) > limit:
+			return nil, &Error{
+				Op: OpGet, Store: s.Name(), Key: key, Kind: ErrTooLarge,
+				Detail: fmt.Sprintf("more than %d bytes", limit),
+			}
 		}
+		more := make([]byte, min(limit+1, 4*int64(n)))
+		copy(more, buf)
+		buf = more
 	}
-	dst := make([]byte, info.Size)
-	if _, err := s.GetRange(ctx, key, 0, dst); err != nil {
-		return nil, err
-	}
-	return dst, nil
 }

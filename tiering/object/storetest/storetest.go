@@ -75,8 +75,15 @@ func putBytesComeBack(t *testing.T, s object.Store) {
 			head.CRC32C.Known && head.CRC32C.Value != sum {
 			t.Errorf("head of %d bytes: %+v, crc32c %08x", n, head, sum)
 		}
+		whole, err := object.ReadAll(ctx, s, key, int64(n))
+		if err != nil || !bytes.Equal(whole, want) {
+			t.Errorf("read all of %d bytes: equal %t, error %v", n, bytes.Equal(whole, want), err)
+		}
 		if n == 0 {
 			continue
+		}
+		if _, err := object.ReadAll(ctx, s, key, int64(n)-1); !is(err, object.ErrTooLarge) {
+			t.Errorf("read all of %d bytes with a lower limit: %v", n, err)
 		}
 		got := make([]byte, n)
 		if _, err := s.GetRange(ctx, key, 0, got); err != nil || !bytes.Equal(got, want) {
