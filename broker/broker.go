@@ -23,6 +23,7 @@ import (
 	"varve/broker/meta"
 	"varve/broker/partition"
 	"varve/broker/wire"
+	"varve/gossip"
 	"varve/tiering"
 )
 
@@ -44,6 +45,7 @@ type Broker struct {
 	env      *commitlog.Env
 	set      *partition.Set
 	api      *api.API
+	gossip   *gossip.Gossip // nil: off
 	topics   topicConfigs
 	deletion deletion
 	registry *prometheus.Registry
@@ -67,7 +69,10 @@ type closer struct {
 }
 
 // Addresses are where the broker listens, as bound.
-type Addresses struct{ Kafka, Admin string }
+type Addresses struct {
+	Kafka, Admin string
+	Gossip       string // "" while gossip is off
+}
 
 // Open starts a broker: when it returns, clients are served. ctx bounds the start alone. On an error
 // everything that was opened is closed again.
@@ -90,6 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		{"object store", b.openStore},
 		{"logs", b.openLogs},
 		{"registration", b.register},
+		{"gossip", b.openGossip},
 		{"partitions", b.openPartitions},
 		{"api", b.openAPI},
 	}
@@ -178,7 +184,11 @@ func (b *Broker) failed() bool {
 
 // Addresses tells where the broker listens.
 func (b *Broker) Addresses() Addresses {
-	return Addresses{Kafka: b.wire.Addr(kafkaListener).String(), Admin: b.admin.Addr()}
+	a := Addresses{Kafka: b.wire.Addr(kafkaListener).String(), Admin: b.admin.Addr()}
+	if b.gossip != nil {
+		a.Gossip = b.gossip.Address()
+	}
+	return a
 }
 
 // advertised is the host and port that clients are told.

@@ -139,7 +139,7 @@ func TestSealedSegmentsMoveToTheBucketAndReadBack(t *testing.T) {
 	createTopic(t, c, "cold", 1, map[string]string{
 		"segment.bytes": "1048576", "local.retention.bytes": "1048576", "remote.storage.enable": "true",
 	})
-	const n = 200_000
+	const n = 120_000
 	produceRecords(t, c, "cold", 0, n)
 	rep := b.set.ByName("cold").Partition(0)
 	deadline := time.Now().Add(30 * time.Second)

@@ -36,7 +36,7 @@ type Config struct {
 	AdvertisedListen string // "" means Listen as bound
 	AdminListen      string
 	InternalListen   string
-	GossipListen     string
+	GossipListen     string // "" switches gossip off
 
 	DataDir string
 

@@ -39,7 +39,7 @@ var identityKeys = []Key{
 	},
 	{
 		Name: "gossip.listen", Type: TypeAddress, Default: "127.0.0.1:7946", Flag: "gossip",
-		Doc:   "Address of membership gossip, TCP and UDP.",
+		Doc:   "Address of membership gossip, TCP and UDP; empty switches gossip off.",
 		field: func(c *Config) any { return &c.GossipListen },
 	},
 	{
@@ -188,7 +188,7 @@ var tierKeys = []Key{
 		field: func(c *Config) any { return &c.TierCacheBytes },
 	},
 	{
-		Name: "varve.tier.memory.bytes", Type: TypeBytes, Default: "64MiB", Min: 8 << 20,
+		Name: "varve.tier.memory.bytes", Type: TypeBytes, Default: "128MiB", Min: 8 << 20,
 		Doc:   "Memory that cold reads and their read-ahead may hold.",
 		field: func(c *Config) any { return &c.TierMemoryBytes },
 	},

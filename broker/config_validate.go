@@ -62,6 +62,9 @@ func (c *Config) checkAddresses(f *faultList) {
 		{"internal.listen", c.InternalListen},
 		{"gossip.listen", c.GossipListen},
 	} {
+		if a.key == "gossip.listen" && a.address == "" {
+			continue // gossip is off
+		}
 		if err := checkHostPort(a.address, true); err != nil {
 			f.add(c, a.key, "%v", err)
 			continue

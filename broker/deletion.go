@@ -25,6 +25,7 @@ type deletion struct {
 type deletedTopic struct {
 	topic    *meta.DeletedTopic
 	replicas []*partition.Replica
+	local    bool      // nothing of it is left on this broker's disk
 	after    time.Time // not before; zero: at once
 }
 
@@ -60,6 +61,9 @@ func (d *deletion) take() []deletedTopic {
 	return out
 }
 
+// storelessRetry is how often a broker without a store says that it cannot delete a topic's objects.
+const storelessRetry = time.Hour
+
 // deletionRetry is how soon a deletion that failed (a bucket that is away) is tried again.
 const deletionRetry = 10 * time.Second
 
@@ -73,7 +77,11 @@ func (b *Broker) deletionLoop(ctx context.Context) {
 		case <-b.deletion.signal:
 		case <-retry.C:
 		}
-		for _, item := range b.deletion.take() {
+		items := b.deletion.take()
+		for i := range items { // disks first: a bucket that is away must not keep them full
+			b.deleteLocal(&items[i])
+		}
+		for _, item := range items {
 			if time.Now().Before(item.after) {
 				b.deletion.back(item)
 				continue
@@ -94,7 +102,19 @@ func (b *Broker) deletionLoop(ctx context.Context) {
 	}
 }
 
-func (b *Broker) deleteTopic(ctx context.Context, item deletedTopic) error {
+// deleteLocal removes the logs and states of a deleted topic; what fails is tried again.
+func (b *Broker) deleteLocal(item *deletedTopic) {
+	if item.local {
+		return
+	}
+	if err := b.removeLocal(item); err != nil {
+		b.log.Warn("deletion of a topic is not finished, will be tried again", "topic", item.topic.Name, "err", err)
+		return
+	}
+	item.local = true
+}
+
+func (b *Broker) removeLocal(item *deletedTopic) error {
 	t := item.topic
 	for _, r := range item.replicas {
 		if err := r.Stop(true); err != nil {
@@ -111,7 +131,19 @@ func (b *Broker) deleteTopic(ctx context.Context, item deletedTopic) error {
 			return fmt.Errorf("forget %s: %w", id, err)
 		}
 	}
-	if t.Tiered && b.tier != nil {
+	return nil
+}
+
+// deleteTopic finishes a deletion: the objects, then the id in raft's list.
+func (b *Broker) deleteTopic(ctx context.Context, item deletedTopic) error {
+	t := item.topic
+	switch {
+	case !item.local:
+		return &notYet{time.Now().Add(deletionRetry)}
+	case t.Tiered && b.tier == nil: // its objects are in a store that this start was not told of
+		b.log.Warn("objects of a deleted topic wait for a start with --store", "topic", t.Name, "id", t.ID.String())
+		return &notYet{time.Now().Add(storelessRetry)}
+	case t.Tiered:
 		purge, err := b.tier.PurgeTopic(ctx, "", t.Name, t.ID.String(), nil)
 		if err != nil {
 			return err
@@ -127,11 +159,11 @@ func (b *Broker) deleteTopic(ctx context.Context, item deletedTopic) error {
 	return err
 }
 
-// notYet says that a purge must list the bucket once more: a PUT that was under way at the
-// deletion may land late.
+// notYet says that a deletion goes on later; of a purge, that the bucket must be listed once more: a
+// PUT that was under way at the deletion may land late.
 type notYet struct{ again time.Time }
 
-func (e *notYet) Error() string { return "the bucket is listed again at " + e.again.String() }
+func (e *notYet) Error() string { return "the deletion goes on at " + e.again.String() }
 
 // moveStray moves directories of topic ids that raft does not list, neither as topics nor as
 // deleted, out of the way. They are reported and never removed: absence of metadata is no proof.

@@ -79,7 +79,7 @@ func readSmall(fsys vfs.FS, name string, most int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	size, err := f.Size()
 	if err != nil {
 		return nil, err

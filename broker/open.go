@@ -31,6 +31,8 @@ const (
 	maxOpenFiles = 4096
 	poolFiles    = 8 // design 5
 	lockName     = "lock"
+	// drainTimeout is the share of closeTimeout in which requests at work may still be answered.
+	drainTimeout = time.Second
 )
 
 // openData makes and locks the data directory and takes the clean-stop marker.
@@ -270,8 +272,16 @@ func (b *Broker) openAPI(context.Context) error {
 	if err := b.wire.Start(b.api); err != nil {
 		return err
 	}
-	// Last in, first out: a fatal error or a stop ends the connections before anything else.
-	b.onClose("connections", b.wire.Shutdown)
+	// Last in, first out: a fatal error or a stop ends the connections before anything else. It
+	// leaves time for the rest: a peer that does not read its replies is cut off.
+	b.onClose("connections", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+		defer cancel()
+		if err := b.wire.Shutdown(ctx); err != nil {
+			b.log.Warn("connections not closed in time", "err", err)
+		}
+		return nil
+	})
 	b.task(func(ctx context.Context) {
 		select {
 		case <-ctx.Done():

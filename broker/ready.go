@@ -18,15 +18,14 @@ func (b *Broker) readyReport() admin.ReadyReport {
 	var report admin.ReadyReport
 	report.Add("storage", !b.failed(), "no storage error so far", "a storage error ended this broker")
 	report.Add("logs", b.ready.recovered(), "recovered", "being recovered")
-	if b.node == nil || b.node.Image().Broker(b.cfg.NodeID) == nil {
-		report.Add("registration", false, "", "not registered yet")
-	} else {
-		report.Add("registration", !b.node.Image().Broker(b.cfg.NodeID).Fenced && b.node.BrokerEpoch() > 0, "registered", "fenced")
-		report.Add("controller", b.node.ControllerID() > 0, "known", "no metadata controller")
+	if !b.ready.recovered() { // until then Open is still writing the fields that are read below
+		report.Add("registration", false, "", "the broker is starting")
+		return report
 	}
-	if b.store != nil {
-		state, detail := b.store.health()
-		report.AddDegraded("object store", state != "degraded", detail)
-	}
+	self := b.node.Image().Broker(b.cfg.NodeID)
+	report.Add("registration", self != nil && !self.Fenced && b.node.BrokerEpoch() > 0, "registered", "fenced")
+	report.Add("controller", b.node.ControllerID() > 0, "known", "no metadata controller")
+	state, detail := b.store.health()
+	report.AddDegraded("object store", state != "degraded", detail)
 	return report
 }

@@ -118,16 +118,17 @@ func (b *Broker) tierRequests() TierRequests {
 	var out TierRequests
 	for _, row := range b.store.meter.Snapshot() {
 		switch row.Op {
-		case object.OpPut:
+		case object.OpPut, object.OpCreateMultipart, object.OpPutPart, object.OpCompleteMultipart: // priced alike
 			out.Put += row.Requests
 		case object.OpGet:
 			out.Get += row.Requests
 		case object.OpHead:
 			out.Head += row.Requests
-		case object.OpList:
+		case object.OpList, object.OpListMultipart:
 			out.List += row.Requests
-		case object.OpDelete:
+		case object.OpDelete, object.OpAbortMultipart:
 			out.Delete += row.Requests
+		case object.OpBucket, object.OpCredentials: // at start only
 		}
 		if row.Outcome != object.OutcomeOK {
 			out.Failed += row.Requests

@@ -30,9 +30,42 @@ formatted() {
 	[ -z "$out" ] || { printf 'not formatted (run: go tool gofumpt -w FILE):\n%s\n' "$out"; return 1; }
 }
 
+# lint MODULE NAME COMMAND... runs a linter over a module. A finding is silenced by //nolint:NAME in its
+# line (staticcheck has its own //lint:ignore); a comment that silences nothing is a finding too.
 lint() {
-	local tool=$PWD/bin/staticcheck
-	(cd "$1" && "$tool" ./...)
+	local module=$1 name=$2 out status=0 line file number rest used="" left=""
+	shift 2
+	cd "$module" || return
+	out=$("$@" ./... 2>&1) || status=$?
+	while IFS= read -r line; do
+		IFS=: read -r file number rest <<<"$line"
+		file=${file#"$PWD"/}
+		if [[ $number =~ ^[0-9]+$ && -f $file ]] && sed -n "${number}p" "$file" | grep -q "//nolint:$name "; then
+			used+="$file:$number "
+		elif [ -n "$line" ]; then
+			left+="$line"$'\n'
+		fi
+	done <<<"$out"
+	while IFS=: read -r file number rest; do
+		case " $used" in *" ${file#./}:$number "*) continue ;; esac
+		left+="$file:$number: nolint:$name silences nothing"$'\n'
+	done < <(sources | xargs grep -n "//nolint:$name ")
+	[ -z "$left" ] || { printf '%s' "$left"; return 1; }
+	[ "$status" = 0 ] || [ -n "$out" ]
+}
+
+# sources lists the Go files of the module in the current folder: not those of modules inside it.
+sources() {
+	local inner=() m
+	while IFS= read -r m; do inner+=(-not -path "${m%/go.mod}/*"); done < <(find . -mindepth 2 -name go.mod)
+	find . -name '*.go' "${inner[@]}"
+}
+
+# silenced_with_reason: a nolint comment names one linter that runs here, and says why.
+silenced_with_reason() {
+	local out
+	out=$(grep -rnE --include='*.go' '//[[:space:]]*nolint' . | grep -vE '//nolint:(errorlint|exhaustive|unparam) // [^[:space:]]')
+	[ -z "$out" ] || { printf 'write //nolint:LINTER // reason:\n%s\n' "$out"; return 1; }
 }
 
 scripts_parse() {
@@ -65,13 +98,19 @@ clean() {
 before=$(tree)
 mkdir -p bin
 # The linters are pinned in go.mod and built once, so that the other modules are read by the same ones.
-go build -o bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck || exit 1
+go build -o bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck github.com/polyfloyd/go-errorlint \
+	github.com/nishanths/exhaustive/cmd/exhaustive mvdan.cc/unparam || exit 1
+tools=$PWD/bin
 
 step "gofumpt" formatted
 step "scripts parse" scripts_parse
+step "nolint with reasons" silenced_with_reason
 for m in "${modules[@]}"; do
 	step "go vet ($m)" go -C "$m" vet ./...
-	step "staticcheck ($m)" lint "$m"
+	step "staticcheck ($m)" lint "$m" staticcheck "$tools/staticcheck"
+	step "errorlint ($m)" lint "$m" errorlint "$tools/go-errorlint"
+	step "exhaustive ($m)" lint "$m" exhaustive "$tools/exhaustive" -d # a default case is an answer
+	step "unparam ($m)" lint "$m" unparam "$tools/unparam"
 	step "go mod tidy ($m)" go -C "$m" mod tidy -diff
 	step "go generate ($m)" go -C "$m" generate ./...
 done

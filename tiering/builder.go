@@ -235,7 +235,7 @@ func (b *builder) fill(src BatchReader, start int64) error {
 	next, epoch := start, int32(-1)
 	for {
 		x, err := src.Next()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // BatchReader promises the bare value; one wrapped in an error is a fault
 			return nil
 		}
 		if err != nil {

@@ -49,19 +49,36 @@ func (s batchSpec) make(rng *rand.Rand) Batch {
 		binary.BigEndian.PutUint64(b[testHead+8*i:], uint64(s.ts+int64(i)))
 	}
 	tail := b[testHead+8*s.records:]
-	for i := range tail {
-		tail[i] = byte(i / 64)
-	}
-	for s.random && len(tail) > 0 {
+	if s.random {
 		var word [8]byte
 		binary.LittleEndian.PutUint64(word[:], rng.Uint64())
-		tail = tail[copy(tail, word[:]):]
+		n := copy(tail, word[:])
+		fillFrom(tail[n:], randomBlock, int(word[0])) // of another place each time
+	} else {
+		fillFrom(tail, plainBlock, 0)
 	}
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
 	last := s.first + int64(s.records) - 1
 	return Batch{
 		Bytes: b, First: s.first, Last: last, BaseTimestamp: s.ts, MaxTimestamp: s.ts + int64(s.records) - 1,
 		MaxTimestampOffset: last, Records: int32(s.records), Epoch: s.epoch, Compressed: s.random,
+	}
+}
+
+// Blocks to copy from: making bytes one by one is slow with the race detector.
+var randomBlock, plainBlock = func() (random, plain []byte) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	for i := range 1 << 17 {
+		random = binary.LittleEndian.AppendUint64(random, rng.Uint64())
+		plain = append(plain, byte(i/64))
+	}
+	return random, plain
+}()
+
+func fillFrom(dst, block []byte, skip int) {
+	for len(dst) > 0 {
+		n := copy(dst, block[skip:])
+		dst, skip = dst[n:], 0
 	}
 }
 

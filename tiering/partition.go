@@ -68,13 +68,13 @@ type Partition struct {
 // SetPointer tells what raft has applied, on any replica. It is cheap and may be
 // called with what is known already.
 func (p *Partition) SetPointer(ptr Pointer) {
-	old := p.pointer.Swap(&ptr)
-	if old != nil && old.Name == ptr.Name {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.observed = p.t.cfg.Now()
+	if old := p.pointer.Load(); old == nil || old.Name != ptr.Name {
+		// Before the pointer shows: Collect must not date what the new one drops by the old one.
+		p.mu.observed = p.t.cfg.Now()
+	}
+	p.pointer.Store(&ptr)
 }
 
 // SetLogStart raises what readers see as the first offset, where raft moved it

@@ -73,7 +73,7 @@ func TestConcurrentReadersShareOneFetch(t *testing.T) {
 
 func TestSequentialReadKeepsTwoToFourLargeGetsInFlight(t *testing.T) {
 	w, g := gated(t, func(c *Config) { c.MemoryBytes = 128 << 20 })
-	w.bulk(1, 64*16) // 64 chunks of about 1 MiB
+	w.bulk(1, 40*16) // 40 chunks of about 1 MiB
 	at := int64(0)
 	for range 8 { // the window grows to its full depth
 		d := w.read(at, 1<<20)
@@ -176,7 +176,7 @@ func TestRandomReadsAreNotReadAhead(t *testing.T) {
 
 func TestReadAheadShrinksWithTheNumberOfReaders(t *testing.T) {
 	w, _ := gated(t, nil) // 32 MiB of memory
-	if one := w.tier.depthLimit(); one != 12<<20 {
+	if one := w.tier.depthLimit(); one != 16<<20 {
 		t.Fatalf("window of %d for one reader", one)
 	}
 	for i := range 8 { // of eight partitions
@@ -185,12 +185,12 @@ func TestReadAheadShrinksWithTheNumberOfReaders(t *testing.T) {
 		s.advance(int64(i), 100)
 		s.advance(100, 200)
 	}
-	if eight := w.tier.depthLimit(); eight != 3<<19 {
+	if eight := w.tier.depthLimit(); eight != 2<<20 {
 		t.Fatalf("window of %d for eight readers", eight)
 	}
 	w.clock.Advance(10 * time.Second)
 	w.tier.sweep(w.clock.Now())
-	if gone := w.tier.depthLimit(); gone != 12<<20 {
+	if gone := w.tier.depthLimit(); gone != 16<<20 {
 		t.Fatalf("window of %d when all have gone", gone)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pierrec/lz4/v4"
 
@@ -242,4 +243,27 @@ func TestManyEntriesMoveToPagesAndStayReadable(t *testing.T) {
 func (w *world) waitDiskWrites(n int64) {
 	w.t.Helper()
 	w.eventually("disk cache writes", func() bool { return w.tier.Stats().DiskWrites >= n })
+}
+
+func TestADirectoryStoreHoldsTheSame(t *testing.T) {
+	store, err := object.Open(context.Background(), "dir://"+t.TempDir(), object.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(c *Config) { c.Store, c.PageEntries = store, 2 })
+	for range 5 {
+		w.upload(w.segment(30, 3, 500, false))
+	}
+	w.reopen()
+	w.mustEqual(w.readAll(0, 5000), w.sourceFrom(0))
+	w.retain(Policy{LogStart: 300, Age: noLimit, Bytes: noLimit})
+	w.clock.Advance(time.Hour)
+	if got := w.collect(); got.Objects != 3 || got.Pages != 1 {
+		t.Fatalf("%+v", got)
+	}
+	w.mustEqual(w.readAll(300, 5000), w.sourceFrom(300))
+	w.close()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

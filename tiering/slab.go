@@ -45,7 +45,7 @@ type slabPool struct {
 	mu struct {
 		sync.Mutex
 		free  [slabClasses][][]byte
-		bytes int64 // in free; at most size/4
+		bytes int64 // in free; at most size/2
 	}
 }
 
@@ -137,7 +137,7 @@ func (p *slabPool) put(s *slab) {
 	s.buf = nil
 	if class := classOf(cap(buf)); class >= 0 && cap(buf) == 1<<(class+minSlabShift)+slabSlack {
 		p.mu.Lock()
-		if p.mu.bytes+int64(cap(buf)) <= p.size/4 {
+		if p.mu.bytes+int64(cap(buf)) <= p.size/2 {
 			p.mu.free[class] = append(p.mu.free[class], buf)
 			p.mu.bytes += int64(cap(buf))
 		}

@@ -167,11 +167,11 @@ func (s *stream) advance(offset, next int64) {
 	}
 }
 
-// depthLimit shares three eighths of the memory among the readers: the window
-// shrinks as their number grows. The cache has as much, and the rest is for what
-// is being answered.
+// depthLimit shares half of the memory among the readers: the window shrinks as
+// their number grows. The cache has a quarter, and the rest is for what is being
+// answered.
 func (t *Tier) depthLimit() int64 {
-	share := t.cfg.MemoryBytes / 8 * 3 / max(t.readers.Load(), 1)
+	share := t.cfg.MemoryBytes / 2 / max(t.readers.Load(), 1)
 	return min(max(share, minRun), maxWindow)
 }
 
@@ -179,9 +179,9 @@ func (t *Tier) depthLimit() int64 {
 // fill it.
 func runSize(depth int64) int64 {
 	switch {
-	case depth >= 3*maxRun:
+	case depth >= 2*maxRun:
 		return maxRun
-	case depth >= 5*minRun:
+	case depth >= 4*minRun:
 		return 2 * minRun
 	}
 	return minRun

@@ -82,7 +82,7 @@ func New(cfg Config) (*Tier, error) {
 	t.aheadSlots = semaphore.NewWeighted(int64(max(cfg.ReadSlots*3/4, 1)))
 	t.upRate, t.readRate = newRate(cfg.UploadBytesPerSecond), newRate(cfg.ReadBytesPerSecond)
 	var err error
-	if t.chunks, err = newChunkSet(t.slabs, cfg.MemoryBytes/8*3); err != nil {
+	if t.chunks, err = newChunkSet(t.slabs, cfg.MemoryBytes/4); err != nil {
 		return nil, err
 	}
 	if t.metaCache, err = newMetaCache(cfg.MemoryBytes / 4); err != nil {

@@ -44,7 +44,12 @@ type producePart struct {
 	logStart int64
 	done     bool
 	message  string
+	bad      *badRecords // which records are to blame, if that is known
 }
+
+// maxRequestPartitions bounds a Produce or Fetch: a partition costs six bytes in a frame of up to
+// 100 MiB, and a hundred or three hundred in memory. No client asks for more than a broker holds.
+const maxRequestPartitions = 200_000
 
 var produceReplies = sync.Pool{New: func() any { return new(produceReply) }}
 
@@ -90,6 +95,9 @@ func (p *produceReply) walk(r *reader) error {
 	count, err := p.measure(*r)
 	if err != nil {
 		return err
+	}
+	if count > maxRequestPartitions {
+		return errTooManyPartitions
 	}
 	if cap(p.parts) < count {
 		p.parts = make([]producePart, 0, count)
@@ -178,6 +186,7 @@ func (p *produceReply) append(t produceTarget, part *producePart, b []byte) {
 	if err != nil {
 		e, message := produceCode(err)
 		fail(e, message)
+		errors.As(err, &part.bad)
 		return
 	}
 	var ack *partition.Ack
@@ -225,6 +234,9 @@ func (a *API) checkBatch(rep *partition.Replica, b []byte, version int16) (recor
 		MaxBytes: conf.MaxBatchBytes, Now: now, LogAppendTime: conf.AppendTime,
 		TimestampBeforeMaxMS: conf.TimeBefore.Milliseconds(), TimestampAfterMaxMS: conf.TimeAfter.Milliseconds(),
 	})
+	if errors.Is(err, record.ErrInvalidTimestamp) && batch.Count() == 1 {
+		err = &badRecords{err: err, at: []int32{0}}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +253,7 @@ func (a *API) checkBatch(rep *partition.Replica, b []byte, version int16) (recor
 		}
 	}
 	if conf.Compression != "" && conf.Compression != "producer" {
-		if batch, err = recompress(batch, conf.Compression); err != nil {
+		if batch, err = recompress(batch, conf.Compression, conf.MaxBatchBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -331,6 +343,10 @@ func (p *produceReply) abandon() {
 
 func (p *produceReply) free() {
 	p.api, p.req = nil, nil
+	if cap(p.parts) > 4096 { // a rare huge request must not pin its memory for ever
+		p.parts, p.topics, p.names = nil, nil, nil
+	}
+	clear(p.parts) // messages
 	produceReplies.Put(p)
 }
 
@@ -372,7 +388,7 @@ func (p *produceReply) encode() []byte {
 				w.int64(part.logStart)
 			}
 			if v >= 8 {
-				w.array(0, flexible) // record errors: a batch is refused whole
+				part.bad.encode(&w, flexible)
 				w.nullableStr(part.message, flexible)
 			}
 			w.noTags(flexible)
@@ -389,6 +405,8 @@ var (
 	errOldZstd      = errors.New("zstd needs Produce version 7 or later")
 	errTransactions = errors.New("transactions are not supported yet")
 	errNullKey      = errors.New("a record without key in a compacted topic")
+
+	errTooManyPartitions = errors.New("request names too many partitions")
 )
 
 func produceCode(err error) (*kerr.Error, string) {

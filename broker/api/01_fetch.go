@@ -65,8 +65,21 @@ func (r *fetchResult) release() {
 
 // fetchTopic names a topic as the client does: by name up to v12, by id from v13.
 type fetchTopic struct {
-	name []byte
-	id   [16]byte
+	name  []byte
+	id    [16]byte
+	parts int // in a session: its partitions of this topic
+}
+
+func (p *fetchPart) subscribe(owner partition.SubOwner) {
+	p.sub.Owner, p.subbed = owner, true
+	p.rep.Subscribe(&p.sub)
+}
+
+func (p *fetchPart) unsubscribe() {
+	if p.subbed {
+		p.sub.Unsubscribe()
+		p.subbed = false
+	}
 }
 
 // fetch handles Fetch v4 to v18. It runs on the connection's own goroutine and waits there for
@@ -93,7 +106,7 @@ func (f *fetch) run() {
 	f.armed = false
 	for {
 		got, urgent := f.pass(deadline)
-		if urgent || got >= f.req.minBytes || f.req.maxWait <= 0 || len(f.watched()) == 0 && f.set == nil {
+		if urgent || got >= f.req.minBytes || f.req.maxWait <= 0 || len(f.list) == 0 && f.set == nil {
 			return
 		}
 		if !f.wait(deadline) {
@@ -139,7 +152,7 @@ func (p *fetchPart) tellsBeside() bool {
 func (f *fetch) readHot(p *fetchPart, budget int, minOne bool) (n int, cold bool) {
 	p.res = fetchResult{bounds: partition.Bounds{LogStart: -1, HW: -1, LSO: -1}}
 	if p.rep == nil && !f.resolve(p) {
-		p.res.code = f.unknownTopic()
+		p.res.code = f.unknown(p)
 		return 0, false
 	}
 	if p.res.code = f.checkLeader(p); p.res.code != 0 {
@@ -149,7 +162,7 @@ func (f *fetch) readHot(p *fetchPart, budget int, minOne bool) (n int, cold bool
 		p.res.bounds, p.res.more = p.rep.Bounds(), true
 		return 0, false
 	}
-	h, err := p.rep.ReadHot(p.offset, min(budget, int(p.max)), minOne, f.req.committed)
+	h, err := p.rep.ReadHot(p.offset, max(min(budget, int(p.max)), 0), minOne, f.req.committed)
 	p.res.bounds = h.Bounds
 	if err != nil {
 		p.res.code = errorCode(err).Code
@@ -157,6 +170,7 @@ func (f *fetch) readHot(p *fetchPart, budget int, minOne bool) (n int, cold bool
 		return 0, false
 	}
 	if h.Cold {
+		p.res.more = true // also if the hot ones leave no room for it: a session asks again
 		return 0, true
 	}
 	p.res.span, p.res.aborted = h.Span, h.Aborted
@@ -191,43 +205,55 @@ func (f *fetch) readCold(parts []*fetchPart, budget int, minOne bool, got int64,
 	defer cancel()
 	share := max(budget/len(parts), 1)
 	answers := make(chan coldAnswer, len(parts))
+	var linger *time.Timer
 	for i, p := range parts {
 		one := minOne && i == 0 // one oversize allowance a response (KAFKA-19795)
 		go func() {
-			data, err := p.rep.ReadCold(ctx, p.offset, min(share, int(p.max)), one)
+			data, err := p.rep.ReadCold(ctx, p.offset, max(min(share, int(p.max)), 0), one)
 			answers <- coldAnswer{p, data, err}
 		}()
 	}
 	for range parts {
-		a := <-answers
+		a := f.nextCold(answers, cancel)
 		switch {
 		case a.err == nil && a.data != nil:
-			a.part.res.data, a.part.res.bytes, a.part.res.more = a.data, a.data.Len(), true
+			a.part.res.data, a.part.res.bytes = a.data, a.data.Len()
 			n += int64(a.data.Len())
 			f.api.metrics.fetchedCold(a.part.rep.ID().Topic, a.data.Len())
 		case a.err != nil && !errors.Is(a.err, context.DeadlineExceeded) && !errors.Is(a.err, context.Canceled):
 			a.part.res.code, bad = errorCode(a.err).Code, true
 			f.api.readFailed(a.part.rep, a.err)
-		default:
-			a.part.res.more = true
 		}
-		if got+n >= f.req.minBytes && n > 0 {
-			t := time.AfterFunc(coldLinger, cancel)
-			defer t.Stop()
+		if got+n >= f.req.minBytes && n > 0 && linger == nil {
+			linger = time.AfterFunc(coldLinger, cancel)
+			defer linger.Stop()
 		}
 	}
 	return n, bad
 }
 
-func (f *fetch) unknownTopic() int16 {
-	if f.req.version >= 13 {
+// nextCold waits for one answer; a stop of the broker cuts all reads short.
+func (f *fetch) nextCold(answers <-chan coldAnswer, cancel context.CancelFunc) coldAnswer {
+	select {
+	case a := <-answers:
+		return a
+	case <-f.wreq.Conn.Draining():
+	case <-f.api.stopping:
+	}
+	cancel()
+	return <-answers
+}
+
+// unknown is the answer for a partition that is not here.
+func (f *fetch) unknown(p *fetchPart) int16 {
+	if f.req.version >= 13 && f.api.cfg.Set.ByID(p.topic.id) == nil {
 		return kerr.UnknownTopicID.Code
 	}
 	return kerr.UnknownTopicOrPartition.Code
 }
 
-// resolve finds the replica of a partition; in a session it also subscribes, before the first
-// read, so that nothing that comes after the read is missed.
+// resolve finds the replica of a partition; in a session, or while the request waits, it also
+// subscribes, before the first read, so that nothing that comes after the read is missed.
 func (f *fetch) resolve(p *fetchPart) bool {
 	var t *partition.Topic
 	if f.req.version >= 13 {
@@ -238,11 +264,15 @@ func (f *fetch) resolve(p *fetchPart) bool {
 	if t != nil {
 		p.rep = t.Partition(p.index)
 	}
-	if p.rep != nil && f.set != nil {
-		p.sub.Owner, p.subbed = f.set, true
-		p.rep.Subscribe(&p.sub)
+	switch {
+	case p.rep == nil:
+		return false
+	case f.set != nil:
+		p.subscribe(f.set)
+	case f.armed:
+		p.subscribe(&f.wake)
 	}
-	return p.rep != nil
+	return true
 }
 
 // checkLeader looks once more for the replica if this one leads no more: the topic may have been
@@ -254,13 +284,10 @@ func (f *fetch) checkLeader(p *fetchPart) int16 {
 	}
 	if errors.Is(err, partition.ErrNotLeader) {
 		old := p.rep
-		if p.subbed {
-			p.sub.Unsubscribe()
-			p.subbed = false
-		}
+		p.unsubscribe()
 		p.rep = nil
 		if !f.resolve(p) {
-			return f.unknownTopic()
+			return f.unknown(p)
 		}
 		if p.rep != old {
 			err = p.rep.CheckLeader(p.epoch)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"varve/broker/partition"
@@ -30,13 +31,13 @@ func (a *API) listOffsets(ctx context.Context, c *call) (kmsg.Response, error) {
 			*answer = kmsg.NewListOffsetsResponseTopicPartition()
 			answer.Partition = ask.Partition
 			if ask.Timestamp == partition.Latest || ask.Timestamp == partition.Earliest {
-				a.listOffset(ctx, t, ask, answer, req.IsolationLevel == 1)
+				a.listOffset(ctx, t, ask, answer, req.IsolationLevel == 1, req.Version)
 				continue
 			}
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				a.listOffset(ctx, t, ask, answer, req.IsolationLevel == 1)
+				a.listOffset(ctx, t, ask, answer, req.IsolationLevel == 1, req.Version)
 			})
 		}
 	}
@@ -44,10 +45,31 @@ func (a *API) listOffsets(ctx context.Context, c *call) (kmsg.Response, error) {
 	return resp, nil
 }
 
+// specialTimestamp tells whether a negative timestamp means something in a version, as in Kafka.
+func specialTimestamp(ts int64, version int16) bool {
+	switch ts {
+	case partition.Latest, partition.Earliest:
+		return true
+	case partition.MaxTimestamp:
+		return version >= 7
+	case partition.EarliestLocal:
+		return version >= 8
+	case partition.LatestTiered:
+		return version >= 9
+	case partition.EarliestPendingUpload:
+		return version >= 11
+	}
+	return false
+}
+
 func (a *API) listOffset(ctx context.Context, t *partition.Topic, ask *kmsg.ListOffsetsRequestTopicPartition,
-	out *kmsg.ListOffsetsResponseTopicPartition, committed bool,
+	out *kmsg.ListOffsetsResponseTopicPartition, committed bool, version int16,
 ) {
 	out.Offset, out.Timestamp, out.LeaderEpoch = -1, -1, -1
+	if ask.Timestamp < 0 && !specialTimestamp(ask.Timestamp, version) {
+		out.ErrorCode = kerr.UnsupportedVersion.Code
+		return
+	}
 	rep, code := leaderOf(t, ask.Partition, ask.CurrentLeaderEpoch)
 	if code != 0 {
 		out.ErrorCode = code

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -27,11 +28,13 @@ func (a *API) createTopics(ctx context.Context, c *call) (kmsg.Response, error) 
 	for i := range req.Topics {
 		seen[req.Topics[i].Topic]++
 	}
+	left := maxPartitionsPerRequest
 	for i := range req.Topics {
 		rt := &req.Topics[i]
 		out := kmsg.NewCreateTopicsResponseTopic()
 		out.Topic, out.NumPartitions, out.ReplicationFactor = rt.Topic, -1, -1
-		cmd, err := a.topicCommand(rt)
+		out.Configs = []kmsg.CreateTopicsResponseTopicConfig{} // never null: clients iterate it
+		cmd, err := a.topicCommand(rt, left)
 		if seen[rt.Topic] > 1 {
 			err = fmt.Errorf("%w: the request names topic %q more than once", kerr.InvalidRequest, rt.Topic)
 		}
@@ -44,6 +47,7 @@ func (a *API) createTopics(ctx context.Context, c *call) (kmsg.Response, error) 
 			out.TopicID, out.NumPartitions = cmd.TopicID, int32(len(cmd.Partitions))
 			out.ReplicationFactor = int16(len(cmd.Partitions[0]))
 			out.Configs = a.createdConfigs(cmd.Configs)
+			left -= len(cmd.Partitions)
 			if !req.ValidateOnly {
 				cmds, at = append(cmds, cmd), append(at, len(resp.Topics))
 			}
@@ -74,7 +78,7 @@ func (a *API) proposeEach(ctx context.Context, cmds []meta.Command, failed func(
 }
 
 // topicCommand checks one topic of a CreateTopics and makes its command.
-func (a *API) topicCommand(rt *kmsg.CreateTopicsRequestTopic) (*meta.CreateTopic, error) {
+func (a *API) topicCommand(rt *kmsg.CreateTopicsRequestTopic, left int) (*meta.CreateTopic, error) {
 	if err := meta.ValidateTopicName(rt.Topic); err != nil {
 		return nil, fmt.Errorf("%w: %w", meta.ErrInvalidTopicName, err)
 	}
@@ -102,6 +106,9 @@ func (a *API) topicCommand(rt *kmsg.CreateTopicsRequestTopic) (*meta.CreateTopic
 	if replication == -1 {
 		replication = a.cfg.ReplicationFactor
 	}
+	if int(partitions) > left {
+		return nil, fmt.Errorf("%w: one request makes at most %d partitions", kerr.PolicyViolation, maxPartitionsPerRequest)
+	}
 	return a.newTopic(rt.Topic, partitions, replication, configs, nil)
 }
 
@@ -116,6 +123,24 @@ func explicitAssignment(rt *kmsg.CreateTopicsRequestTopic) ([][]meta.NodeID, err
 	return out, nil
 }
 
+// checkAssignment refuses what the metadata log would refuse, so that validate_only tells it too.
+func (a *API) checkAssignment(assignment [][]meta.NodeID) error {
+	im := a.cfg.Meta.Image()
+	for i, replicas := range assignment {
+		seen := map[meta.NodeID]bool{}
+		for _, id := range replicas {
+			if im.Broker(id) == nil || seen[id] {
+				return fmt.Errorf("%w: replicas %v of partition %d must be known brokers, each once", kerr.InvalidReplicaAssignment, replicas, i)
+			}
+			seen[id] = true
+		}
+		if len(replicas) == 0 || len(replicas) != len(assignment[0]) {
+			return fmt.Errorf("%w: every partition must have the same number of replicas, at least one", kerr.InvalidReplicaAssignment)
+		}
+	}
+	return nil
+}
+
 // newTopic makes the command for a topic. Placement is over the brokers that are not fenced, in
 // turn from a different start for each topic.
 func (a *API) newTopic(name string, partitions int32, replication int16, configs map[string]string, assignment [][]meta.NodeID) (*meta.CreateTopic, error) {
@@ -125,7 +150,7 @@ func (a *API) newTopic(name string, partitions int32, replication int16, configs
 	if configs == nil {
 		configs = map[string]string{}
 	}
-	if _, set := configs["remote.storage.enable"]; !set && a.cfg.TierConfigured && a.cfg.Broker.TierDefault() && !isInternal(name) {
+	if _, set := configs["remote.storage.enable"]; !set && !isInternal(name) && a.tieredByDefault(configs) {
 		configs["remote.storage.enable"] = "true"
 	}
 	if err := a.checkTopicConfigs(configs); err != nil {
@@ -136,11 +161,26 @@ func (a *API) newTopic(name string, partitions int32, replication int16, configs
 		return nil, err
 	}
 	if assignment == nil {
-		if assignment, err = a.place(partitions, replication, 0); err != nil {
-			return nil, err
-		}
+		assignment, err = a.place(partitions, replication, 0)
+	} else {
+		err = a.checkAssignment(assignment)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return &meta.CreateTopic{Name: name, TopicID: id, Partitions: assignment, Configs: configs}, nil
+}
+
+// tieredByDefault: a compacted topic cannot be tiered yet, and nobody asked for it.
+func (a *API) tieredByDefault(configs map[string]string) bool {
+	if !a.cfg.TierConfigured || !a.cfg.Broker.TierDefault() {
+		return false
+	}
+	policy, ok := configs["cleanup.policy"]
+	if !ok {
+		policy, _ = a.cfg.Broker.TopicDefault("cleanup.policy")
+	}
+	return !strings.Contains(strings.ToLower(policy), "compact")
 }
 
 func (a *API) place(partitions int32, replication int16, first int) ([][]meta.NodeID, error) {
@@ -168,8 +208,10 @@ func (a *API) checkTopicConfigs(configs map[string]string) error {
 	return meta.ConfigCheck{New: configs, Defaults: a.cfg.Broker.TopicDefaults(), NoStore: !a.cfg.TierConfigured}.Validate()
 }
 
+// timeoutOf is how long an admin request may take. A second at least: clients that leave the field
+// at zero mean no limit, and get an answer instead of an unknown outcome.
 func timeoutOf(ms int32) time.Duration {
-	return min(max(time.Duration(ms)*time.Millisecond, time.Millisecond), requestTimeout)
+	return min(max(time.Duration(ms)*time.Millisecond, time.Second), requestTimeout)
 }
 
 // codeAndMessage is an error as admin answers carry it.

@@ -30,6 +30,8 @@ func (a *API) deleteTopics(ctx context.Context, c *call) (kmsg.Response, error) 
 			t, missing = im.Topic(*rt.Topic), kerr.UnknownTopicOrPartition
 		}
 		switch {
+		case rt.Topic == nil && rt.TopicID == [16]byte{}:
+			out.ErrorCode, out.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("a topic is named by name or by id")
 		case rt.Topic != nil && rt.TopicID != [16]byte{}:
 			out.ErrorCode, out.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("a topic is named by name or by id, not by both")
 		case t == nil:

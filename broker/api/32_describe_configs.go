@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -32,7 +33,7 @@ func (a *API) describeConfigs(_ context.Context, c *call) (kmsg.Response, error)
 			out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		}
 		for _, row := range rows {
-			if ask.ConfigNames != nil && !slices.Contains(ask.ConfigNames, row.Name) {
+			if len(ask.ConfigNames) > 0 && !slices.Contains(ask.ConfigNames, row.Name) {
 				continue
 			}
 			if !req.IncludeSynonyms {
@@ -66,10 +67,9 @@ func (a *API) configRows(ask *kmsg.DescribeConfigsRequestResource) ([]configRow,
 			return nil, err
 		}
 		return a.brokerRows(ask.ResourceName == ""), nil
-	case kmsg.ConfigResourceTypeBrokerLogger:
+	default: // loggers, client metrics, groups: this broker has no such configs
 		return nil, kerr.InvalidRequest
 	}
-	return nil, kerr.InvalidRequest
 }
 
 // brokerResource reads the name of a broker resource: "" is the cluster's default.
@@ -87,30 +87,14 @@ func (a *API) brokerResource(name string) (meta.NodeID, error) {
 // topicRows lists every key of the table, and the labels that the topic has.
 func (a *API) topicRows(set map[string]string) []configRow {
 	var rows []configRow
+	im := a.cfg.Meta.Image()
 	add := func(k meta.ConfigKey) {
 		row := kmsg.NewDescribeConfigsResponseResourceConfig()
 		row.Name, row.ConfigType = k.Name, kmsg.ConfigType(k.Type)
 		row.Documentation = kmsg.StringPtr(k.Doc())
-		value, brokerKey := a.cfg.Broker.TopicDefault(k.Name)
-		if brokerKey == "" && value == "" {
-			value = k.Default
-		}
-		row.Value, row.Source = kmsg.StringPtr(value), sourceDefault
-		if value != k.Default {
-			row.Source = sourceStatic
-		}
-		if own, ok := set[k.Name]; ok {
-			row.Value, row.Source = kmsg.StringPtr(own), sourceTopic
-			row.ConfigSynonyms = append(row.ConfigSynonyms, synonym(k.Name, own, sourceTopic))
-		}
+		row.ConfigSynonyms = a.topicSynonyms(im, k, set)
+		row.Value, row.Source = row.ConfigSynonyms[0].Value, row.ConfigSynonyms[0].Source
 		row.IsDefault = row.Source == sourceDefault
-		if brokerKey != "" {
-			source := sourceDefault
-			if value != k.Default {
-				source = sourceStatic
-			}
-			row.ConfigSynonyms = append(row.ConfigSynonyms, synonym(brokerKey, value, source))
-		}
 		rows = append(rows, row)
 	}
 	for _, k := range meta.TopicConfigKeys() {
@@ -124,7 +108,35 @@ func (a *API) topicRows(set map[string]string) []configRow {
 	return rows
 }
 
-func synonym(name, value string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
+type configSynonym = kmsg.DescribeConfigsResponseResourceConfigConfigSynonym
+
+// topicSynonyms lists where a topic key has a value, the one that counts first; never empty.
+func (a *API) topicSynonyms(im *meta.Image, k meta.ConfigKey, set map[string]string) (list []configSynonym) {
+	if v, ok := set[k.Name]; ok {
+		list = append(list, synonym(k.Name, v, sourceTopic))
+	}
+	value, brokerKey := a.cfg.Broker.TopicDefault(k.Name)
+	if brokerKey == "" {
+		return append(list, synonym(k.Name, cmp.Or(value, k.Default), sourceDefault))
+	}
+	_, isOwn := im.BrokerConfigs(a.cfg.NodeID)[brokerKey]
+	cluster, isCluster := im.ClusterConfigs()[brokerKey]
+	if isOwn { // value is what counts now, in the form of the topic's key
+		list = append(list, synonym(brokerKey, value, sourceBroker))
+	}
+	if isCluster && !isOwn {
+		cluster = value
+	}
+	if isCluster {
+		list = append(list, synonym(brokerKey, cluster, sourceBrokerDefault))
+	}
+	if !isOwn && !isCluster && value != k.Default { // else what the file says lies below, not known here
+		list = append(list, synonym(brokerKey, value, sourceStatic))
+	}
+	return append(list, synonym(brokerKey, k.Default, sourceDefault))
+}
+
+func synonym(name, value string, source kmsg.ConfigSource) configSynonym {
 	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 	s.Name, s.Value, s.Source = name, kmsg.StringPtr(value), source
 	return s
@@ -146,11 +158,11 @@ func (a *API) brokerRows(clusterOnly bool) []configRow {
 		row.ConfigSynonyms = append(row.ConfigSynonyms, synonym(c.Name, value, row.Source))
 		if v, ok := cluster[c.Name]; ok {
 			value, row.Source = v, sourceBrokerDefault
-			row.ConfigSynonyms = append([]kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(c.Name, v, sourceBrokerDefault)}, row.ConfigSynonyms...)
+			row.ConfigSynonyms = append([]configSynonym{synonym(c.Name, v, sourceBrokerDefault)}, row.ConfigSynonyms...)
 		}
 		if v, ok := own[c.Name]; ok && !clusterOnly {
 			value, row.Source = v, sourceBroker
-			row.ConfigSynonyms = append([]kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{synonym(c.Name, v, sourceBroker)}, row.ConfigSynonyms...)
+			row.ConfigSynonyms = append([]configSynonym{synonym(c.Name, v, sourceBroker)}, row.ConfigSynonyms...)
 		}
 		row.IsDefault = row.Source == sourceDefault
 		if !c.Sensitive {

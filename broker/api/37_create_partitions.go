@@ -17,10 +17,19 @@ func (a *API) createPartitions(ctx context.Context, c *call) (kmsg.Response, err
 	defer cancel()
 	var cmds []meta.Command
 	var at []int
+	left := int32(maxPartitionsPerRequest)
+	seen := map[string]bool{}
 	for i := range req.Topics {
 		out := kmsg.NewCreatePartitionsResponseTopic()
 		out.Topic = req.Topics[i].Topic
-		cmd, err := a.partitionsCommand(&req.Topics[i])
+		cmd, err := a.partitionsCommand(&req.Topics[i], left)
+		if seen[out.Topic] {
+			err = fmt.Errorf("%w: the request names topic %q more than once", kerr.InvalidRequest, out.Topic)
+		}
+		seen[out.Topic] = true
+		if err == nil {
+			left -= int32(len(cmd.Partitions))
+		}
 		switch {
 		case err != nil:
 			out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
@@ -36,14 +45,14 @@ func (a *API) createPartitions(ctx context.Context, c *call) (kmsg.Response, err
 	return resp, nil
 }
 
-func (a *API) partitionsCommand(rt *kmsg.CreatePartitionsRequestTopic) (*meta.CreatePartitions, error) {
+func (a *API) partitionsCommand(rt *kmsg.CreatePartitionsRequestTopic, left int32) (*meta.CreatePartitions, error) {
 	t := a.cfg.Meta.Image().Topic(rt.Topic)
 	if t == nil {
 		return nil, fmt.Errorf("%w: %q", meta.ErrUnknownTopic, rt.Topic)
 	}
 	have := int32(t.Partitions.Len())
 	more := rt.Count - have
-	if more <= 0 || more > maxPartitionsPerRequest {
+	if more <= 0 || more > left {
 		return nil, fmt.Errorf("%w: topic %q has %d partitions, asked for %d", kerr.InvalidPartitions, rt.Topic, have, rt.Count)
 	}
 	cmd := &meta.CreatePartitions{TopicID: t.ID, From: have}
@@ -57,6 +66,9 @@ func (a *API) partitionsCommand(rt *kmsg.CreatePartitionsRequestTopic) (*meta.Cr
 	}
 	for _, r := range rt.Assignment {
 		cmd.Partitions = append(cmd.Partitions, r.Replicas)
+	}
+	if err := a.checkAssignment(cmd.Partitions); err != nil {
+		return nil, err
 	}
 	return cmd, nil
 }

@@ -119,7 +119,9 @@ func (a *API) alterCommand(kind kmsg.ConfigResourceType, name string, ops []conf
 	if kind == kmsg.ConfigResourceTypeTopic {
 		err = meta.ConfigCheck{New: next, Old: old, Defaults: a.cfg.Broker.TopicDefaults(), NoStore: !a.cfg.TierConfigured}.Validate()
 	} else {
-		err = a.cfg.Broker.CheckDynamic(next)
+		if err = a.cfg.Broker.CheckDynamic(next); err != nil {
+			err = fmt.Errorf("%w: %w", kerr.InvalidConfig, err)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -156,7 +158,10 @@ func applyOps(old map[string]string, ops []configOp, replace bool) (map[string]s
 			continue
 		}
 		if o.value == nil {
-			return nil, fmt.Errorf("%w: %s has a null value", kerr.InvalidConfig, o.name)
+			return nil, fmt.Errorf("%w: %s has a null value", kerr.InvalidRequest, o.name)
+		}
+		if o.op < kmsg.IncrementalAlterConfigOpSet || o.op > kmsg.IncrementalAlterConfigOpSubtract {
+			return nil, fmt.Errorf("%w: operation %d on %s is not known", kerr.InvalidRequest, o.op, o.name)
 		}
 		if o.op == kmsg.IncrementalAlterConfigOpSet {
 			next[o.name] = *o.value

@@ -58,6 +58,7 @@ func (a *API) describeTopicPartitions(_ context.Context, c *call) (kmsg.Response
 				out.ErrorCode = kerr.InvalidTopicException.Code
 			}
 			resp.Topics = append(resp.Topics, out)
+			first = 0 // the cursor may name a topic that was deleted since
 			continue
 		}
 		out.TopicID, out.IsInternal, out.AuthorizedOperations = t.ID, isInternal(name), allTopicOperations

@@ -81,8 +81,17 @@ func (f *fetch) send() {
 		i += n
 	}
 	f.enc.w.noTags(flexible)
+	// Those that got records go to the end of the dirty list, so that everybody's turn comes where
+	// a response cannot hold all.
 	for _, p := range tell {
-		f.settle(p)
+		if p.res.bytes == 0 {
+			f.settle(p)
+		}
+	}
+	for _, p := range tell {
+		if p.res.bytes > 0 {
+			f.settle(p)
+		}
 	}
 	set, wreq := f.set, f.wreq
 	body, parts := f.enc.assemble()

@@ -3,6 +3,7 @@ package api
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -23,7 +24,8 @@ type fetchSession struct {
 	free  []int64
 	names map[string]*fetchTopic
 
-	lastUsed time.Time // guarded by fetchSessions.mu
+	lastUsed time.Time   // guarded by fetchSessions.mu
+	dropped  atomic.Bool // no longer in the cache: whoever lets go of mu closes it
 	wake     waker
 
 	dirt struct {
@@ -96,6 +98,8 @@ func (c *fetchSessions) get(id int32, now time.Time) (*fetchSession, *kerr.Error
 	return s, nil
 }
 
+// drop forgets a session. It does not wait for a request that is parked in it: a client that hung
+// up on a long poll and closes its session on another connection would wait for that poll's end.
 func (c *fetchSessions) drop(id int32) {
 	c.mu.Lock()
 	s := c.m[id]
@@ -104,9 +108,8 @@ func (c *fetchSessions) drop(id int32) {
 	if s == nil {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.close()
+	s.dropped.Store(true)
+	s.closeIfDropped()
 }
 
 func (c *fetchSessions) len() int {
@@ -141,7 +144,7 @@ func (f *fetch) openSession() *kerr.Error {
 		code = kerr.FetchSessionTopicIDError
 	}
 	if code != nil {
-		s.mu.Unlock()
+		s.unlock()
 		return code
 	}
 	if s.epoch++; s.epoch < 0 {
@@ -153,37 +156,51 @@ func (f *fetch) openSession() *kerr.Error {
 
 // update takes a request's additions, changes and removals over.
 func (s *fetchSession) update(f *fetch, r *reader) {
-	f.eachPart(r, s.topicOf, func(t *fetchTopic, p fetchPart) {
+	var raw fetchTopic
+	var t *fetchTopic // raw as the session keeps it, made at the first partition
+	f.eachPart(r, func(next fetchTopic) *fetchTopic { raw, t = next, nil; return &raw }, func(_ *fetchTopic, p fetchPart) {
+		if t == nil {
+			t = s.topicOf(raw)
+		}
 		k := partKey{t, p.index}
 		have := s.parts[k]
 		if have == nil {
 			have = &fetchPart{topic: t, index: p.index, sentHW: -2, sentLow: -1}
 			s.insert(have)
 			s.parts[k] = have
+			t.parts++
 		}
 		have.offset, have.max, have.epoch, have.named = p.offset, p.max, p.epoch, true
 		s.markDirty(have)
 	})
 	f.eachForgotten(r, func(t fetchTopic, index int32) {
-		k := partKey{s.topicOf(t), index}
-		if p := s.parts[k]; p != nil {
-			delete(s.parts, k)
+		known := s.names[s.nameOf(&t)]
+		if p := s.parts[partKey{known, index}]; p != nil {
+			delete(s.parts, partKey{known, index})
 			s.remove(p)
+			if known.parts--; known.parts == 0 { // a session that lives for ever must not collect names
+				delete(s.names, s.nameOf(known))
+			}
 		}
 	})
 }
 
+// nameOf is what tells topics of the session apart.
+func (s *fetchSession) nameOf(t *fetchTopic) string {
+	if s.ids {
+		return string(t.id[:])
+	}
+	return string(t.name)
+}
+
 // topicOf interns a topic, so that a partition is found by pointer and the name outlives the frame.
 func (s *fetchSession) topicOf(t fetchTopic) *fetchTopic {
-	key := t.name
-	if s.ids {
-		key = t.id[:]
-	}
-	if have := s.names[string(key)]; have != nil {
+	key := s.nameOf(&t)
+	if have := s.names[key]; have != nil {
 		return have
 	}
 	kept := &fetchTopic{name: append([]byte(nil), t.name...), id: t.id}
-	s.names[string(key)] = kept
+	s.names[key] = kept
 	return kept
 }
 
@@ -198,10 +215,7 @@ func (s *fetchSession) insert(p *fetchPart) {
 }
 
 func (s *fetchSession) remove(p *fetchPart) {
-	if p.subbed { // before the slot is free: Wake looks the slot up
-		p.sub.Unsubscribe()
-		p.subbed = false
-	}
+	p.unsubscribe() // before the slot is free: Wake looks the slot up
 	p.gone = true
 	s.dirt.Lock()
 	s.slots[p.sub.Tag] = nil
@@ -246,7 +260,19 @@ func (s *fetchSession) takeDirty(dst []*fetchPart) []*fetchPart {
 	return dst
 }
 
-func (s *fetchSession) unlock() { s.mu.Unlock() }
+func (s *fetchSession) unlock() {
+	s.mu.Unlock()
+	s.closeIfDropped()
+}
+
+// closeIfDropped is called after dropped was set and after mu was let go, so one of the two callers
+// sees both; close may run twice.
+func (s *fetchSession) closeIfDropped() {
+	if s.dropped.Load() && s.mu.TryLock() {
+		s.close()
+		s.mu.Unlock()
+	}
+}
 
 // close takes the session's partitions off their replicas.
 func (s *fetchSession) close() {

@@ -150,6 +150,9 @@ func (f *fetch) checkBody(r reader) error {
 	if r.err() == nil && len(r.b) > 0 {
 		return errTrailing
 	}
+	if parts > maxRequestPartitions || topics > maxRequestPartitions {
+		return errTooManyPartitions
+	}
 	if cap(f.parts) < parts {
 		f.parts = make([]fetchPart, 0, parts)
 	}
@@ -201,8 +204,6 @@ func (f *fetch) take() []*fetchPart {
 	return f.list
 }
 
-func (f *fetch) watched() []*fetchPart { return f.list }
-
 // wait parks until something may have come; false when the deadline has passed or the
 // connection died.
 func (f *fetch) wait(deadline time.Time) bool {
@@ -211,8 +212,7 @@ func (f *fetch) wait(deadline time.Time) bool {
 		f.wake.drain()
 		for i := range f.parts {
 			if p := &f.parts[i]; p.rep != nil {
-				p.sub.Owner, p.subbed = &f.wake, true
-				p.rep.Subscribe(&p.sub)
+				p.subscribe(&f.wake)
 			}
 		}
 		return true // one more pass: something may have come before the subscription
@@ -236,9 +236,12 @@ func (f *fetch) waker() *waker {
 	return &f.wake
 }
 
+// dropResults forgets a pass. In a session the next pass reads only what is on the dirty list, so
+// whatever this one found that the client does not know goes back there; before a full answer,
+// which has to hold every partition (Java drops the session otherwise), that is all of them.
 func (f *fetch) dropResults() {
 	for _, p := range f.results {
-		if f.set != nil && (p.res.more || p.res.bytes > 0) {
+		if f.set != nil && (p.res.more || f.mustTell(p)) {
 			f.set.markDirty(p)
 		}
 		p.res.release()
@@ -258,10 +261,7 @@ func (f *fetch) end() {
 
 func (f *fetch) unsubscribe() {
 	for i := range f.parts {
-		if p := &f.parts[i]; p.subbed {
-			p.sub.Unsubscribe()
-			p.subbed = false
-		}
+		f.parts[i].unsubscribe()
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -61,21 +62,53 @@ func (l *produceWaits) expire(now time.Time) {
 	}
 }
 
+// badRecords says which records of a batch made it be refused (KIP-467).
+type badRecords struct {
+	err error
+	at  []int32 // by place in the batch
+}
+
+// maxBadRecords bounds what a refusal lists; a producer drops the records it names and retries.
+const maxBadRecords = 1000
+
+func (e *badRecords) Error() string { return e.err.Error() }
+func (e *badRecords) Unwrap() error { return e.err }
+
+func (e *badRecords) encode(w *writer, flexible bool) {
+	if e == nil {
+		w.array(0, flexible)
+		return
+	}
+	w.array(len(e.at), flexible)
+	for _, i := range e.at {
+		w.int32(i)
+		w.nullableStr(e.err.Error(), flexible)
+		w.noTags(flexible)
+	}
+}
+
 // needKeys refuses a record without key, which a compacted topic could never drop.
 func needKeys(b record.Batch, limit int) error {
+	bad := badRecords{err: errNullKey}
+	i := int32(0)
 	for r, err := range b.Records(decompressLimit(limit)) {
 		if err != nil {
 			return err
 		}
-		if r.Key == nil {
-			return errNullKey
+		if r.Key == nil && len(bad.at) < maxBadRecords {
+			bad.at = append(bad.at, i)
 		}
+		i++
+	}
+	if len(bad.at) > 0 {
+		return &bad
 	}
 	return nil
 }
 
-// recompress rebuilds a batch with the codec that the topic forces (compression.type).
-func recompress(b record.Batch, name string) (record.Batch, error) {
+// recompress rebuilds a batch with the codec that the topic forces (compression.type). What comes
+// out obeys max.message.bytes too: a small batch may unpack to anything.
+func recompress(b record.Batch, name string, limit int) (record.Batch, error) {
 	codec, err := record.ParseCodec(name)
 	if err != nil {
 		return nil, err
@@ -85,13 +118,17 @@ func recompress(b record.Batch, name string) (record.Batch, error) {
 	}
 	build := record.NewBuilder(codec)
 	build.SetProducer(b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
-	for r, err := range b.Records(decompressLimit(0)) {
+	for r, err := range b.Records(decompressLimit(limit)) {
 		if err != nil {
 			return nil, err
 		}
 		build.Append(r)
 	}
-	return build.Build()
+	made, err := build.Build()
+	if err == nil && made.Len() > limit {
+		return nil, fmt.Errorf("%w: %d bytes as %s, max.message.bytes is %d", record.ErrTooLarge, made.Len(), name, limit)
+	}
+	return made, err
 }
 
 // decompressLimit bounds what a batch may unpack to: a hundred times what the topic lets in is

@@ -96,6 +96,9 @@ func (l *Log) assignLocked(b []byte, epoch int32) (AppendInfo, error) {
 			info.LogAppendTime = batch.MaxTimestamp()
 		}
 	}
+	if next-info.First > math.MaxUint32 {
+		return AppendInfo{}, fmt.Errorf("append of %d offsets: %w", next-info.First, record.ErrTooLarge)
+	}
 	info.Last = next - 1
 	return info, nil
 }
@@ -163,7 +166,7 @@ func (l *Log) fittingRun(b []byte) (n int, first, next int64, err error) {
 		if err != nil {
 			return 0, 0, 0, fmt.Errorf("append: %w", err)
 		}
-		if n > 0 && int64(n+len(batch)) > room {
+		if n > 0 && (int64(n+len(batch)) > room || batch.NextOffset()-first > math.MaxInt32) {
 			break
 		}
 		if n == 0 {
@@ -203,7 +206,7 @@ func (l *Log) appendLocked(b []byte, first, next, nowMS int64) error {
 // writeLocked is the one write of an append. A partial write for want of space is harmless: the
 // positions stay, and the next append overwrites it.
 func (l *Log) writeLocked(s *segment, b []byte) error {
-	f, err := s.pin()
+	f, err := s.pinToWrite()
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,9 @@ type dirSet struct {
 		// listed holds topic directories whose entries were synced by this process. It covers
 		// the partitions of an earlier process only: those were there before.
 		listed map[string]bool
+		// fresh holds partition directories that this process made and whose entry it has not
+		// synced yet, whoever finds them meanwhile.
+		fresh map[string]bool
 	}
 }
 
@@ -34,10 +37,16 @@ func (d *dirSet) init(e *Env) {
 	d.env = e
 	d.mu.durable = make(map[string]bool)
 	d.mu.listed = make(map[string]bool)
+	d.mu.fresh = make(map[string]bool)
 }
 
 // make creates the directory of a partition and all above it.
-func (d *dirSet) make(dir string) error { return d.env.cfg.FS.MkdirAll(dir) }
+func (d *dirSet) make(dir string) error {
+	d.mu.Lock()
+	d.mu.fresh[dir] = true
+	d.mu.Unlock()
+	return d.env.cfg.FS.MkdirAll(dir)
+}
 
 // syncNames makes the names in dir durable, and the name of dir and of every directory above it up
 // to the data directory. A directory that another log made but has not yet synced is synced here
@@ -48,12 +57,13 @@ func (d *dirSet) syncNames(dir string, state dirState) error {
 		return err
 	}
 	parent := path.Dir(dir)
-	if state == dirUnknown || state == dirFound && !d.isListed(parent) {
+	if state == dirUnknown || state == dirFound && !d.isListed(dir, parent) {
 		if err := asSyncError(fs.SyncDir(parent)); err != nil {
 			return err
 		}
 		d.mu.Lock()
 		d.mu.listed[parent] = true
+		delete(d.mu.fresh, dir)
 		d.mu.Unlock()
 	}
 	for p := parent; len(p) > len(d.env.cfg.Dir); p = path.Dir(p) {
@@ -73,16 +83,18 @@ func (d *dirSet) syncNames(dir string, state dirState) error {
 	return nil
 }
 
-func (d *dirSet) isListed(dir string) bool {
+// isListed tells whether the entry of a partition's directory that was found is durable.
+func (d *dirSet) isListed(dir, parent string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.mu.listed[dir]
+	return d.mu.listed[parent] && !d.mu.fresh[dir]
 }
 
-// forget drops what is known of a topic directory, when a partition in it is removed.
+// forget drops what is known of a partition's directory and its topic's, when it is removed.
 func (d *dirSet) forget(dir string) {
 	d.mu.Lock()
-	delete(d.mu.durable, dir)
-	delete(d.mu.listed, dir)
+	delete(d.mu.durable, path.Dir(dir))
+	delete(d.mu.listed, path.Dir(dir))
+	delete(d.mu.fresh, dir)
 	d.mu.Unlock()
 }

@@ -9,11 +9,12 @@ import (
 type flushState uint8
 
 const (
-	flushIdle   flushState = iota
-	flushQueued            // waits for a worker
-	flushRuns              // a worker syncs it
-	flushAgain             // a worker syncs it and it became dirty meanwhile
-	flushLazy              // dirty, but may wait for FlushEvery
+	flushIdle     flushState = iota
+	flushQueued              // waits for a worker
+	flushRuns                // a worker syncs it
+	flushAgain               // a worker syncs it and it became dirty meanwhile
+	flushLazy                // dirty, but may wait for FlushEvery
+	flushThenLazy            // a worker syncs it and it became dirty meanwhile, but may wait
 )
 
 // flushQueue holds the dirty logs in the order in which they became dirty. While a log's
@@ -39,7 +40,7 @@ func (q *flushQueue) push(l *Log) {
 	switch l.flushState {
 	case flushIdle, flushLazy:
 		q.addLocked(l)
-	case flushRuns:
+	case flushRuns, flushThenLazy:
 		l.flushState = flushAgain
 	case flushQueued, flushAgain:
 	}
@@ -58,9 +59,13 @@ func (q *flushQueue) addLocked(l *Log) {
 func (q *flushQueue) pushLazy(l *Log, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l.flushState == flushIdle {
+	switch l.flushState {
+	case flushIdle:
 		l.flushState, l.lazySince = flushLazy, now
 		q.mu.lazy = append(q.mu.lazy, l)
+	case flushRuns: // the flush under way may not cover it
+		l.flushState, l.lazySince = flushThenLazy, now
+	case flushQueued, flushAgain, flushLazy, flushThenLazy:
 	}
 }
 
@@ -103,10 +108,14 @@ func (q *flushQueue) pop() (l *Log, ok bool) {
 func (q *flushQueue) done(l *Log) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	again := l.flushState == flushAgain
-	l.flushState = flushIdle
-	if again {
+	switch {
+	case l.flushState == flushAgain || l.flushState == flushThenLazy && q.mu.closed:
 		q.addLocked(l)
+	case l.flushState == flushThenLazy:
+		l.flushState = flushLazy
+		q.mu.lazy = append(q.mu.lazy, l)
+	default:
+		l.flushState = flushIdle
 	}
 }
 
@@ -163,6 +172,10 @@ func (l *Log) flush() error {
 	if err := e.Failed(); err != nil {
 		l.mu.Unlock()
 		return err
+	}
+	if l.mu.removed { // its files are gone, and nobody waits for them
+		l.mu.Unlock()
+		return nil
 	}
 	items := l.unsyncedLocked(space[:0])
 	names, pool, dir := l.mu.names, l.mu.poolSync, l.mu.dir
@@ -244,6 +257,9 @@ func (s *segment) sync() error {
 		return err
 	}
 	defer s.unpin()
+	s.io.Lock()
+	s.io.dirty = false // what is written from here on sets it again
+	s.io.Unlock()
 	at := s.env.watch.begin()
 	defer s.env.watch.end(at)
 	return asSyncError(f.Sync())

@@ -2,7 +2,6 @@ package commitlog
 
 import (
 	"fmt"
-	"path"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -251,6 +250,6 @@ func (l *Log) Remove() error {
 	if err := l.env.cfg.FS.RemoveAll(l.dir); err != nil {
 		return fmt.Errorf("remove log: %w", err)
 	}
-	l.env.dirs.forget(path.Dir(l.dir))
+	l.env.dirs.forget(l.dir)
 	return nil
 }

@@ -103,6 +103,7 @@ func (l *Log) openClean(c *Checkpoint, files dirFiles) (bool, error) {
 	for _, cs := range c.Segments {
 		s := &segment{env: l.env, dir: l.dir, base: cs.Base, meta: cs.meta(), synced: cs.Size, persisted: cs.Indexed}
 		s.sealed.Store(cs.Indexed)
+		s.markSent() // by the process before, whose sockets may outlive it
 		list = append(list, s)
 	}
 	if n := len(list); n > 0 && !list[n-1].sealed.Load() {

@@ -233,8 +233,13 @@ func (r *recovery) stateAtTail() error {
 		return nil
 	}
 	s := r.sealed[n-1]
-	if s.sealing != nil {
-		return nil // it was scanned: history and table are those of its end
+	if s.sealing != nil { // it was scanned: what was found at its end waits for its index file
+		t, _, err := decodeProducers(s.sealing.snapshot)
+		if err != nil {
+			return err
+		}
+		r.history, r.table = s.sealing.history, t
+		return nil
 	}
 	x, err := r.log.readIndex(s)
 	if err == nil {

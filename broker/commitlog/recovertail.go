@@ -182,6 +182,7 @@ func (r *recovery) settle() error {
 	due := false
 	for _, s := range list {
 		s.closeIdle() // many logs are opened at once, few are used soon
+		s.markSent()  // by the process before, whose sockets may outlive it
 		due = due || s.sealing != nil
 	}
 	if due {

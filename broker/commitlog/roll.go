@@ -71,6 +71,9 @@ func (l *Log) rollLocked(nowMS int64, quick bool) (*segment, error) {
 		return nil, err
 	}
 	l.env.step("roll.created")
+	if quick {
+		s.entries = make([]indexEntry, 0, len(old.entries)+1) // it will likely have as many
+	}
 	if err := l.sealLocked(old); err != nil {
 		return nil, err
 	}
@@ -163,6 +166,9 @@ func (l *Log) sealLocked(s *segment) error {
 	s.index.Store(&segIndex{entries: s.entries, aborted: s.aborted})
 	s.entries, s.aborted = nil, nil
 	s.sealed.Store(true)
+	if s.synced >= s.meta.size {
+		l.env.janitor.pushSeal(l) // no flush will come that does
+	}
 	return nil
 }
 

@@ -27,6 +27,8 @@ const scanBuffer = 64 << 10
 
 var scanBuffers = sync.Pool{New: func() any { b := make([]byte, scanBuffer); return &b }}
 
+var scanners = sync.Pool{New: func() any { return new(scanner) }}
+
 // scanner walks the batches of a segment from pos up to end. It never allocates more than one
 // batch, and that only after the batch was seen to fit into [pos, end).
 type scanner struct {
@@ -45,16 +47,16 @@ var errNoBatch = errors.New("no batch here")
 
 func newScanner(r io.ReaderAt, pos, end int64) *scanner {
 	p := scanBuffers.Get().(*[]byte)
-	return &scanner{r: r, pos: pos, end: end, pooled: p, buf: (*p)[:0], chunk: scanBuffer}
+	s := scanners.Get().(*scanner)
+	*s = scanner{r: r, pos: pos, end: end, pooled: p, buf: (*p)[:0], chunk: scanBuffer}
+	return s
 }
 
-// close gives the buffer back; views die here.
+// close gives the scanner and its buffer back; views die here. It is called once.
 func (s *scanner) close() {
-	if s.pooled != nil {
-		scanBuffers.Put(s.pooled)
-		s.pooled = nil
-	}
-	s.buf, s.large = nil, nil
+	scanBuffers.Put(s.pooled)
+	*s = scanner{}
+	scanners.Put(s)
 }
 
 // view returns n <= scanBuffer bytes at s.pos, fewer at the end.

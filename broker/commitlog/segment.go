@@ -112,6 +112,7 @@ type segment struct {
 		file    vfs.File // nil when closed
 		pins    int32    // users of file; it is closed only at 0
 		used    bool     // since the eviction hand passed
+		dirty   bool     // written since the last fdatasync began: closing it could lose a write-back error
 		sent    bool     // a byte went out by sendfile: page cache pages may sit in socket queues
 		retired bool     // no longer part of the log: pin fails
 	}
@@ -163,6 +164,18 @@ func (s *segment) unpin() {
 	}
 }
 
+// pinToWrite is pin for a writer. Linux tells a failed write-back to the descriptors that are open; with
+// none open, and the inode dropped from memory, a later fdatasync would report success.
+func (s *segment) pinToWrite() (vfs.File, error) {
+	f, err := s.pin()
+	if err == nil {
+		s.io.Lock()
+		s.io.dirty = true
+		s.io.Unlock()
+	}
+	return f, err
+}
+
 // markSent notes that pages of the file may stay in a socket queue.
 func (s *segment) markSent() {
 	s.io.Lock()
@@ -180,7 +193,7 @@ func (s *segment) tryClose() bool {
 		s.io.used = false
 		return false
 	}
-	if s.io.pins > 0 || s.io.file == nil {
+	if s.io.pins > 0 || s.io.dirty || s.io.file == nil {
 		return false
 	}
 	s.closeLocked()

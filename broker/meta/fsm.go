@@ -181,7 +181,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore implements raft.FSM.
 func (f *fsm) Restore(rc io.ReadCloser) error {
-	defer rc.Close() //nolint:errcheck // read only
+	defer rc.Close() // read only
 	s, err := decodeSnapshot(rc)
 	if err != nil {
 		return fmt.Errorf("restore metadata snapshot: %w", err)

@@ -105,7 +105,7 @@ func readIdentity(fsys vfs.FS, name string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close() // read only
 	size, err := f.Size()
 	if err != nil {
 		return Identity{}, err

@@ -149,7 +149,9 @@ type Replica struct {
 	}
 	work  workState
 	saved savedState
-	kick  func() // tells the Set's workers that there may be work; nil outside a Set
+	kick  func()          // tells the Set's workers that there may be work; nil outside a Set
+	life  context.Context // bounds what an open reads from the bucket; end ends it
+	end   context.CancelFunc
 }
 
 // New makes a replica; nothing is opened before it is used.
@@ -161,6 +163,7 @@ func New(cfg Config) *Replica {
 		cfg.Log = slog.Default()
 	}
 	r := &Replica{cfg: cfg}
+	r.life, r.end = context.WithCancel(context.Background())
 	r.epoch.Store(-1)
 	r.mu.assigned.LeaderEpoch = -1
 	if cfg.Tier != nil {
@@ -220,6 +223,10 @@ func (r *Replica) Log() (*commitlog.Log, error) {
 	}
 	r.log.Store(l)
 	r.mu.Lock()
+	// What Apply brought while the log was being opened: it saw no log to tell.
+	l.SetConfig(r.conf.Load().Log)
+	l.SetTieredEnd(r.tierEnd.Load())
+	l.SetLogStart(r.logStart.Load())
 	r.startHWLocked(l)
 	done := r.advanceHWLocked()
 	r.mu.Unlock()
@@ -238,7 +245,7 @@ func (r *Replica) openLog() (*commitlog.Log, error) {
 	}
 	if st, ok := r.cfg.States.Get(r.cfg.ID); ok {
 		r.cachedHW = st.HW
-		o.Checkpoint = &st.Checkpoint
+		o.Checkpoint, o.Clean = &st.Checkpoint, o.Clean && !st.Unproven
 	}
 	l, err := commitlog.Open(r.cfg.Env, o)
 	if err != nil {
@@ -251,19 +258,21 @@ func (r *Replica) openLog() (*commitlog.Log, error) {
 }
 
 // voidBelowTier drops a local log that ends below what is tiered and starts it at the tier border
-// (design 8.2): the committed cold range is a replica that is always in sync.
+// (design 8.2): the committed cold range is a replica that is always in sync. A log that ends below
+// LogStart (write.caching lost its tail after DeleteRecords) goes on at LogStart: what would be
+// appended below it could never be read.
 func (r *Replica) voidBelowTier(l *commitlog.Log) error {
-	end := r.tierEnd.Load()
-	if l.LEO() >= end {
+	end, start := r.tierEnd.Load(), r.logStart.Load()
+	if l.LEO() >= max(end, start) {
 		return nil
 	}
-	if start := r.logStart.Load(); start >= end { // everything below was deleted: nothing to fetch
+	if start >= end { // everything below was deleted: nothing to fetch
 		return l.ResetTo(start, nil, nil)
 	}
 	if r.cold == nil {
 		return fmt.Errorf("local log ends at %d, below the tiered end %d, and no store is configured", l.LEO(), end)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), borderTimeout)
+	ctx, cancel := context.WithTimeout(r.life, borderTimeout)
 	defer cancel()
 	epochs, err := r.cold.Epochs(ctx)
 	if err != nil {
@@ -320,13 +329,20 @@ func (r *Replica) Stop(remove bool) error {
 }
 
 func (r *Replica) halt() {
+	r.depose()
+	r.work.stop()
+}
+
+// depose ends the replica for clients, at once and without waiting: nothing more is appended or
+// read, parked waiters are answered, an open that reads the bucket is cut off. Stop is to follow.
+func (r *Replica) depose() {
+	r.end()
 	r.mu.Lock()
 	r.mu.stopped = true
 	done := r.resignLocked()
 	r.mu.Unlock()
 	done.finish(ErrNotLeader)
 	r.wakeAll()
-	r.work.stop()
 }
 
 // closeForStop closes the log and returns its last state; opened is false if it never was open.

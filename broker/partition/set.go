@@ -177,6 +177,9 @@ func (s *Set) Apply(updates []Update, deleted [][16]byte) (gone []*Replica) {
 		next.byID[u.ID], next.byName[u.Name] = t, t
 	}
 	s.table.Store(next)
+	for _, r := range gone { // after the table: whoever is woken looks there and finds it no more
+		r.depose()
+	}
 	return gone
 }
 
@@ -314,6 +317,7 @@ func (s *Set) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.queue.close()
+	s.Each(func(r *Replica) { r.end() }) // a worker may be opening a log from the bucket
 	s.done.Wait()
 	var first error
 	states := map[ID]State{}
@@ -323,6 +327,9 @@ func (s *Set) Close() error {
 			first = fmt.Errorf("close %s: %w", r.ID(), err)
 		}
 		if opened {
+			states[r.ID()] = st
+		} else if st, ok := s.cfg.States.Get(r.ID()); ok && !s.cfg.Clean {
+			st.Unproven = true // recovery failed: the marker that follows does not speak of this log
 			states[r.ID()] = st
 		}
 	})

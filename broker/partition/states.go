@@ -19,6 +19,9 @@ import (
 type State struct {
 	HW         int64                `json:"hw"`
 	Checkpoint commitlog.Checkpoint `json:"checkpoint"`
+	// Unproven says that the log could not be recovered after an unclean stop: the checkpoint is older
+	// than the log's end, and no later clean stop makes it the end.
+	Unproven bool `json:"unproven,omitempty"`
 }
 
 // States is the state database of a broker, in data/state: Badger without synced writes, because

@@ -94,8 +94,9 @@ func (w *workState) stop() {
 		w.cancel()
 	}
 	w.mu.Unlock()
-	w.running.Lock()   // wait until the worker has let go
-	w.running.Unlock() //nolint:staticcheck // an empty section is the wait
+	w.running.Lock() // wait until the worker has let go
+	//lint:ignore SA2001 the empty section is the wait
+	w.running.Unlock()
 }
 
 func (w *workState) begin(ctx context.Context, now time.Time) (context.Context, bool) {

@@ -54,9 +54,24 @@ func newStream(nc net.Conn, p *progress) stream {
 	if err != nil {
 		return &copyStream{nc: nc, p: p}
 	}
+	unpaced(tcp, raw)
 	s := &tcpStream{raw: raw, p: p}
 	s.rd.step, s.wr.step, s.wr.file = s.readStep, s.writeStep, s.fileStep
 	return s
+}
+
+// unpaced turns pacing off towards a peer on this machine. Where the system's default is bbr, every
+// loopback connection sends in small bursts from a timer, which costs a reply of record batches a
+// quarter of its CPU and protects no network. Reno is always allowed. It is a hint: an error leaves
+// the system's choice.
+func unpaced(tcp *net.TCPConn, raw syscall.RawConn) {
+	peer, ok := tcp.RemoteAddr().(*net.TCPAddr)
+	if !ok || !peer.IP.IsLoopback() {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno")
+	})
 }
 
 func (s *tcpStream) read(src source) (int, error) {

@@ -168,6 +168,7 @@ func resolveSpans(ctx context.Context, cl *kgo.Client, ids []partitionID, o cons
 func (p point) resolve(start, end, timed int64) int64 {
 	offset := end
 	switch p.kind {
+	case pointEnd:
 	case pointNoBound:
 		return math.MaxInt64
 	case pointStart:

@@ -12,8 +12,8 @@ import (
 // bodyReader hands a section of a body to net/http until detach. It seeks because
 // minio-go rewinds before its one attempt.
 type bodyReader struct {
-	body     Body
-	off, end int64
+	body Body
+	end  int64
 
 	mu       sync.Mutex
 	at       int64
@@ -21,8 +21,8 @@ type bodyReader struct {
 	err      error // of the body's own reader
 }
 
-func newBodyReader(body Body, off, size int64) *bodyReader {
-	return &bodyReader{body: body, off: off, end: off + size}
+func newBodyReader(body Body, size int64) *bodyReader {
+	return &bodyReader{body: body, end: size}
 }
 
 // errDetached is seen by net/http only.
@@ -34,12 +34,12 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	if r.detached {
 		return 0, errDetached
 	}
-	left := r.end - r.off - r.at
+	left := r.end - r.at
 	if left <= 0 {
 		return 0, io.EOF
 	}
 	p = p[:min(int64(len(p)), left)]
-	n, err := r.body.Reader.ReadAt(p, r.off+r.at)
+	n, err := r.body.Reader.ReadAt(p, r.at)
 	r.at += int64(n)
 	if n == len(p) {
 		return n, nil

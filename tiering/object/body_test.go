@@ -17,7 +17,7 @@ func (r gatedReader) ReadAt(p []byte, _ int64) (int, error) {
 
 func TestBodyReaderDetachWaitsForTheReadUnderWayAndRefusesTheNext(t *testing.T) {
 	g := gatedReader{make(chan struct{}, 1), make(chan struct{})}
-	r := newBodyReader(Body{Reader: g, Size: 100}, 0, 100)
+	r := newBodyReader(Body{Reader: g, Size: 100}, 100)
 	order := make(chan string, 2)
 	done := make(chan struct{})
 	go func() {
@@ -47,14 +47,14 @@ func TestBodyReaderDetachWaitsForTheReadUnderWayAndRefusesTheNext(t *testing.T) 
 
 func TestBodyReaderReportsItsOwnReadersError(t *testing.T) {
 	rotten := errors.New("disk is rotten")
-	r := newBodyReader(Body{Reader: failing{rotten}, Size: 10}, 0, 10)
+	r := newBodyReader(Body{Reader: failing{rotten}, Size: 10}, 10)
 	if _, err := r.Read(make([]byte, 5)); !errors.Is(err, rotten) {
 		t.Error(err)
 	}
 	if err := r.detach(); !errors.Is(err, rotten) {
 		t.Error(err)
 	}
-	short := newBodyReader(Body{Reader: failing{io.EOF}, Size: 10}, 0, 10)
+	short := newBodyReader(Body{Reader: failing{io.EOF}, Size: 10}, 10)
 	_, _ = short.Read(make([]byte, 5))
 	if err := short.detach(); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Error(err)

@@ -56,7 +56,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 	return p
 }
 
-func jitter() float64 { return rand.Float64() } //nolint:gosec // not a secret
+func jitter() float64 { return rand.Float64() } // not a secret
 
 // delay is what to wait after the try-th failure, try >= 1.
 func (p RetryPolicy) delay(try int, random func() float64) time.Duration {

@@ -119,7 +119,7 @@ func (s *S3) putPartOnce(ctx context.Context, key, id string, section Body, p pa
 	if p.checksum {
 		po.CustomHeader = map[string][]string{"X-Amz-Checksum-Crc32c": {encodeCRC(crc.Value)}}
 	}
-	r := newBodyReader(section, 0, p.size)
+	r := newBodyReader(section, p.size)
 	out, err := s.plain.PutObjectPart(rctx, s.cfg.Bucket, s.full(key), id, p.number, r, p.size, po)
 	if rerr := r.detach(); rerr != nil {
 		return minio.CompletePart{}, bodyError(s.name, key, p.off+r.at, p.size, rerr)

@@ -196,7 +196,7 @@ func (s *S3) tryUpload(ctx context.Context, key string, body []byte, mode checks
 	}
 	rctx, cancel := s.request(ctx, 0)
 	defer cancel()
-	r := newBodyReader(Bytes(body), 0, int64(len(body)))
+	r := newBodyReader(Bytes(body), int64(len(body)))
 	_, err := client.PutObject(rctx, s.cfg.Bucket, s.full(key), r, int64(len(body)), "", "", po)
 	if err != nil {
 		return s.fail(rctx, OpPut, key, err)
@@ -216,7 +216,7 @@ func (s *S3) tryWrongChecksum(ctx context.Context, key string, body []byte) (ref
 	po.UserMetadata = map[string]string{crcHeader: encodeCRC(^crc32.Checksum(body, castagnoli))}
 	rctx, cancel := s.request(ctx, 0)
 	defer cancel()
-	r := newBodyReader(Bytes(body), 0, int64(len(body)))
+	r := newBodyReader(Bytes(body), int64(len(body)))
 	_, err = s.plain.PutObject(rctx, s.cfg.Bucket, s.full(key), r, int64(len(body)), "", "", po)
 	if err == nil {
 		return false, nil

@@ -45,7 +45,7 @@ func (s *S3) putSingle(ctx context.Context, key string, body Body, opt PutOption
 		}
 		po.UserMetadata = map[string]string{crcHeader: encodeCRC(crc.Value)}
 	}
-	r := newBodyReader(body, 0, body.Size)
+	r := newBodyReader(body, body.Size)
 	up, err := client.PutObject(ctx, s.cfg.Bucket, s.full(key), r, body.Size, "", "", po)
 	// net/http may still be reading when an early answer is here.
 	if rerr := r.detach(); rerr != nil {

@@ -101,10 +101,10 @@ func TestReadAtReturnsEOFOnlyWhenShort(t *testing.T) {
 		if n, err := f.ReadAt(buf, 0); n != 5 || err != nil || string(buf) != "hello" {
 			t.Fatalf("full read: %d, %v, %q", n, err, buf)
 		}
-		if n, err := f.ReadAt(buf, 3); n != 2 || err != io.EOF {
+		if n, err := f.ReadAt(buf, 3); n != 2 || err != io.EOF { //nolint:errorlint // ReaderAt promises the bare value
 			t.Fatalf("short read: %d, %v", n, err)
 		}
-		if n, err := f.ReadAt(buf, 99); n != 0 || err != io.EOF {
+		if n, err := f.ReadAt(buf, 99); n != 0 || err != io.EOF { //nolint:errorlint // ReaderAt promises the bare value
 			t.Fatalf("read past the end: %d, %v", n, err)
 		}
 		if _, err := f.ReadAt(buf, -1); err == nil {

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 	"maps"
 	"path"
@@ -166,7 +167,11 @@ func (m *Mem) parent(op, name string) (*memNode, string, error) {
 	}
 	dir, err := m.findDir(op, strings.Join(parts[:len(parts)-1], "/"))
 	if err != nil {
-		return nil, "", &fs.PathError{Op: op, Path: name, Err: err.(*fs.PathError).Err}
+		cause := err
+		if of := (*fs.PathError)(nil); errors.As(err, &of) {
+			cause = of.Err // the name asked for is told, not its parent's
+		}
+		return nil, "", &fs.PathError{Op: op, Path: name, Err: cause}
 	}
 	return dir, parts[len(parts)-1], nil
 }
