@@ -135,7 +135,8 @@ func TestSealedSegmentsMoveToTheBucketAndReadBack(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
 	cfg.LogRetentionCheck = 100 * time.Millisecond
 	b := openBroker(t, cfg)
-	c := client(t, b, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(64<<10))
+	c := client(t, b, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(64<<10),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
 	createTopic(t, c, "cold", 1, map[string]string{
 		"segment.bytes": "1048576", "local.retention.bytes": "1048576", "remote.storage.enable": "true",
 	})
