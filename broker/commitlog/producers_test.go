@@ -211,12 +211,13 @@ func TestSnapshotAheadOfTheLogIsDiscarded(t *testing.T) {
 	mem := vfs.NewMem()
 	e := newTestEnv(t, testEnvConfig(mem))
 	l := openTestLog(t, e, Options{})
+	mustNot(t, l.ResetTo(0, nil, nil)) // generation 1
 	l.mustAppend(t, 1, seqBatch{id: 1, n: 3}.build())
 	l.w.wait(3)
 	before := mem.CrashClone(nil)
 	l.mustAppend(t, 1, seqBatch{id: 1, seq: 3}.build())
 	ck, _ := l.Checkpoint()
-	ck.Generation++ // as if a truncation lay between, so that it is no proof of damage
+	ck.Generation-- // as if a truncation lay between, so that it is no proof of damage
 	l2 := openTestLog(t, newTestEnv(t, testEnvConfig(before)), Options{Checkpoint: &ck})
 	if info := l2.mustAppend(t, 2, seqBatch{id: 1, seq: 3}.build()); info.Duplicate || info.First != 3 {
 		t.Fatalf("a batch that was lost was taken for a duplicate: %+v", info)

@@ -85,6 +85,9 @@ func (r *recovery) scanFromCheckpoint(base int64) (*segment, *replay, error) {
 
 // judge compares what was found with what the checkpoint says was durable.
 func (r *recovery) judge() error {
+	if r.ck != nil && r.ck.Generation > r.start.generation {
+		return damagedf(r.log.dir, -1, r.next, "start file of generation %d is lost, found %d", r.ck.Generation, r.start.generation)
+	}
 	if r.ck == nil || r.ck.Generation != r.start.generation || r.ck.Offset <= r.next {
 		return nil
 	}

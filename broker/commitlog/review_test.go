@@ -10,18 +10,6 @@ import (
 	"varve/broker/record"
 )
 
-// blockedSyncs is a fault file system whose fdatasyncs wait until release is closed.
-func sawIndex(t *testing.T, mem vfs.FS, l testLog, base int64) bool {
-	t.Helper()
-	for range 200 {
-		if _, err := mem.Stat(indexPath(l.Log, base)); err == nil {
-			return true
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return false
-}
-
 func TestRemovingADirtyLogIsNoStorageError(t *testing.T) {
 	mem := vfs.NewMem()
 	e := newTestEnv(t, testEnvConfig(mem))
@@ -37,15 +25,18 @@ func TestRemovingADirtyLogIsNoStorageError(t *testing.T) {
 }
 
 func TestASegmentThatRollsWhenAllIsDurableGetsItsIndexFile(t *testing.T) {
-	mem := vfs.NewMem()
-	e := newTestEnv(t, testEnvConfig(mem))
-	l := openTestLog(t, e, Options{})
+	cfg := testEnvConfig(vfs.NewMem())
+	sealed := make(chan struct{}, 1)
+	cfg.OnStep = func(step string) {
+		if step == "roll.renamed" {
+			sealed <- struct{}{}
+		}
+	}
+	l := openTestLog(t, newTestEnv(t, cfg), Options{})
 	l.fill(t, 1, 3)
 	l.w.wait(3)
 	mustNot(t, l.Roll("test"))
-	if !sawIndex(t, mem, l, 0) {
-		t.Fatal("no index file")
-	}
+	<-sealed
 }
 
 func TestTwoBadIndexFilesInARowAreScannedNotAPanic(t *testing.T) {
