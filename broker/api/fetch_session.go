@@ -112,12 +112,6 @@ func (c *fetchSessions) drop(id int32) {
 	s.closeIfDropped()
 }
 
-func (c *fetchSessions) len() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.m)
-}
-
 // openSession finds what the request's (session id, epoch) mean (KIP-227).
 func (f *fetch) openSession() *kerr.Error {
 	q := &f.req
