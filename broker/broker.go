@@ -59,7 +59,6 @@ type Broker struct {
 	}
 	closing sync.Once
 	closeUp []closer // undone in reverse by Close
-	tasks   sync.WaitGroup
 }
 
 // closer is one part that was opened, and how it is closed.

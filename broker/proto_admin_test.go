@@ -123,10 +123,8 @@ func TestDeleteTopicsTakesNamesAndIDsAndLeavesNoDirectory(t *testing.T) {
 	c.mustProduce("by-name", 0, batchOf(t, 1, 10))
 	req := kmsg.NewPtrDeleteTopicsRequest()
 	req.Version, req.TimeoutMillis = 6, 10_000
-	for _, rt := range []kmsg.DeleteTopicsRequestTopic{
+	req.Topics = []kmsg.DeleteTopicsRequestTopic{
 		{TopicID: id}, {Topic: kmsg.StringPtr("by-name")}, {Topic: kmsg.StringPtr("none")}, {TopicID: [16]byte{1}}, {}, {Topic: kmsg.StringPtr("x"), TopicID: id},
-	} {
-		req.Topics = append(req.Topics, rt)
 	}
 	want := []int16{0, 0, kerr.UnknownTopicOrPartition.Code, kerr.UnknownTopicID.Code, kerr.InvalidRequest.Code, kerr.InvalidRequest.Code}
 	for i, out := range ask[*kmsg.DeleteTopicsResponse](c, req).Topics {

@@ -227,7 +227,8 @@ func (g *Gossip) Leave(ctx context.Context) error {
 // Close stops without a word, as a crash would.
 func (g *Gossip) Close() error { return g.stop(0) }
 
-// stop ends everything once. memberlist's own goroutines end within a probe of 200 ms after it.
+// stop ends everything once. memberlist does not wait for a probe under way: its goroutine ends by
+// itself, after 200 ms as a rule and at most 1.6 s (eight times that, where peers do not answer).
 func (g *Gossip) stop(leave time.Duration) error {
 	var err error
 	g.stopping.Do(func() {

@@ -37,7 +37,7 @@ func (l *Log) AppendLeader(b []byte, epoch int32, nowMS int64) (AppendInfo, erro
 	if err != nil || info.Duplicate {
 		return info, err
 	}
-	if err := l.appendLocked(b, info.First, info.Last+1, nowMS); err != nil {
+	if err := l.appendLocked(b, info.Last+1, nowMS); err != nil {
 		return AppendInfo{}, err
 	}
 	return info, nil
@@ -125,11 +125,11 @@ func (l *Log) AppendFollower(b []byte) error {
 	}
 	nowMS := l.env.cfg.Now().UnixMilli()
 	for len(b) > 0 {
-		n, first, next, err := l.fittingRun(b)
+		n, next, err := l.fittingRun(b)
 		if err != nil {
 			return err
 		}
-		if err := l.appendLocked(b[:n], first, next, nowMS); err != nil {
+		if err := l.appendLocked(b[:n], next, nowMS); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -156,7 +156,8 @@ func (l *Log) checkFollowerLocked(b []byte) error {
 }
 
 // fittingRun is the longest run of whole batches of b that fits a segment, at least one batch.
-func (l *Log) fittingRun(b []byte) (n int, first, next int64, err error) {
+func (l *Log) fittingRun(b []byte) (n int, next int64, err error) {
+	var first int64
 	room := l.config().SegmentBytes
 	if s := l.activeLocked(); s != nil && s.meta.size < room {
 		room -= s.meta.size
@@ -164,7 +165,7 @@ func (l *Log) fittingRun(b []byte) (n int, first, next int64, err error) {
 	for n < len(b) {
 		batch, err := record.Parse(b[n:])
 		if err != nil {
-			return 0, 0, 0, fmt.Errorf("append: %w", err)
+			return 0, 0, fmt.Errorf("append: %w", err)
 		}
 		if n > 0 && (int64(n+len(batch)) > room || batch.NextOffset()-first > math.MaxInt32) {
 			break
@@ -174,12 +175,12 @@ func (l *Log) fittingRun(b []byte) (n int, first, next int64, err error) {
 		}
 		n, next = n+len(batch), batch.NextOffset()
 	}
-	return n, first, next, nil
+	return n, next, nil
 }
 
-// appendLocked writes b, whole batches of [first, next) with their final offsets, rolling before if
+// appendLocked writes b, whole batches up to next with their final offsets, rolling before if
 // it does not fit. On an error the log is as before.
-func (l *Log) appendLocked(b []byte, first, next, nowMS int64) error {
+func (l *Log) appendLocked(b []byte, next, nowMS int64) error {
 	s, err := l.segmentForLocked(int64(len(b)), next, nowMS)
 	if err != nil {
 		return err

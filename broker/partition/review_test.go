@@ -40,7 +40,7 @@ func TestACleanStopProvesNothingOfALogThatWasNotRecovered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer states.Close() //nolint:errcheck // a test
+	defer states.Close()
 	mem := vfs.NewMem()
 	if err := mem.MkdirAll("data"); err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestACleanStopProvesNothingOfALogThatWasNotRecovered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close() //nolint:errcheck // a test
+		defer f.Close()
 		b := make([]byte, 1)
 		if _, err := f.ReadAt(b, 16); err != nil {
 			t.Fatal(err)

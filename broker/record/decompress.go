@@ -103,7 +103,7 @@ func readAll(dst []byte, r io.Reader, limit, compressed int) ([]byte, error) {
 		if len(dst) > limit {
 			return nil, errLimit
 		}
-		if err == io.EOF { //nolint:errorlint // io.Reader promises the bare value
+		if err == io.EOF { // io.Reader promises the bare value
 			return dst, nil
 		}
 		if err != nil {

@@ -44,7 +44,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	if n == len(p) {
 		return n, nil
 	}
-	if err == nil || err == io.EOF { //nolint:errorlint // ReaderAt promises the bare value
+	if err == nil || err == io.EOF { // ReaderAt promises the bare value
 		err = io.ErrUnexpectedEOF
 	}
 	r.err = err

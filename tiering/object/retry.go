@@ -182,7 +182,7 @@ func (r *Retry) do(ctx context.Context, attempts int, call func() error) error {
 			return gaveUp(err, try, ", retry budget spent")
 		}
 		if !r.policy.Wait(ctx, delay) {
-			return fmt.Errorf("%w while waiting to repeat: %v", ctx.Err(), err) //nolint:errorlint // the end of ctx is the error
+			return fmt.Errorf("%w while waiting to repeat: %v", ctx.Err(), err) // the end of ctx is the error
 		}
 	}
 }
