@@ -12,6 +12,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +50,7 @@ type Broker struct {
 	topics   topicConfigs
 	deletion deletion
 	registry *prometheus.Registry
+	hot      atomic.Int64 // Produce requests: what cold reads step back for
 
 	ready   readiness
 	stopped chan struct{} // closed when Close begins

@@ -133,7 +133,7 @@ func (b *Broker) openStore(ctx context.Context) error {
 		SpoolDir: filepath.Join(b.cfg.DataDir, "spool"), UploadSlots: int(b.cfg.TierUploadSlots), ReadSlots: int(b.cfg.TierReadSlots),
 		UploadBytesPerSecond: rateLimit(b.cfg.RemoteCopyBytesPerSec), ReadBytesPerSecond: rateLimit(b.cfg.RemoteReadBytesPerSec),
 		ReaderGrace: b.cfg.TierReaderGrace, ManifestHistory: b.cfg.TierManifestHistory,
-		Split: splitBatch, Timestamps: searchBatch, Log: b.log, OnStep: onStep,
+		HotRequests: b.hot.Load, Split: splitBatch, Timestamps: searchBatch, Log: b.log, OnStep: onStep,
 	})
 	if err != nil {
 		return err
@@ -265,7 +265,7 @@ func (b *Broker) openAPI(context.Context) error {
 		FetchMaxBytes: int(b.cfg.FetchMaxBytes), FetchSessions: int(b.cfg.FetchSessionSlots),
 		AutoCreateTopics: b.cfg.AutoCreateTopics,
 		NumPartitions:    b.cfg.NumPartitions, ReplicationFactor: int16(b.cfg.DefaultReplicationFactor),
-		TierConfigured: b.tier != nil, Log: b.log,
+		TierConfigured: b.tier != nil, Hot: &b.hot, Log: b.log,
 	})
 	b.onClose("api", func(context.Context) error { b.api.Close(); return nil })
 	b.registry.MustRegister(b.api.Metrics(), newBrokerCollector(b))

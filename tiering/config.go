@@ -33,6 +33,10 @@ type Config struct {
 	UploadBytesPerSecond int64 // 0: no limit
 	ReadBytesPerSecond   int64 // 0: no limit
 
+	// HotRequests counts the requests that cold reads should not be in the way of; while it
+	// grows on a busy machine, GETs are spaced out. Nil: never.
+	HotRequests func() int64
+
 	// ReaderGrace is how long a dropped object stays for readers that found it
 	// before it was dropped; 10 min.
 	ReaderGrace time.Duration

@@ -202,6 +202,7 @@ func (t *Tier) getRange(ctx context.Context, key string, pos int64, dst []byte) 
 	if err := pace(ctx, t.readRate, int64(len(dst))); err != nil {
 		return 0, fmt.Errorf("read %s: %w", key, err)
 	}
+	t.courtesy.wait(ctx)
 	rctx, cancel := t.request(object.WithPurpose(ctx, object.PurposeColdRead), int64(len(dst)))
 	defer cancel()
 	n, err := t.store.GetRange(rctx, key, pos, dst)

@@ -36,6 +36,7 @@ type Tier struct {
 	uploads    chan *uploadSlot
 	upRate     *rate.Limiter // nil: no limit
 	readRate   *rate.Limiter
+	courtesy   courtesy
 	started    time.Time                         // with a monotonic reading, if Now gives one
 	uptime     func(now time.Time) time.Duration // since started, by the monotonic clock
 	stats      stats
@@ -80,6 +81,7 @@ func New(cfg Config) (*Tier, error) {
 	t.slabs.reclaim = t.reclaim
 	t.readSlots = semaphore.NewWeighted(int64(cfg.ReadSlots))
 	t.aheadSlots = semaphore.NewWeighted(int64(max(cfg.ReadSlots*3/4, 1)))
+	t.courtesy.hot = cfg.HotRequests
 	t.upRate, t.readRate = newRate(cfg.UploadBytesPerSecond), newRate(cfg.ReadBytesPerSecond)
 	var err error
 	if t.chunks, err = newChunkSet(t.slabs, cfg.MemoryBytes/4); err != nil {

@@ -56,6 +56,9 @@ var produceReplies = sync.Pool{New: func() any { return new(produceReply) }}
 // produce handles Produce v3 to v13. Record bytes go from the frame to the file in one write;
 // replies for acks=0 and 1 are made here, on the connection's own goroutine (design 12.4).
 func (a *API) produce(req *wire.Request) error {
+	if a.cfg.Hot != nil {
+		a.cfg.Hot.Add(1)
+	}
 	p := produceReplies.Get().(*produceReply)
 	p.reset(a, req)
 	r := reader{b: req.Body}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,7 +36,8 @@ type Config struct {
 	AutoCreateTopics  bool
 	NumPartitions     int32
 	ReplicationFactor int16
-	TierConfigured    bool // a store is configured
+	TierConfigured    bool          // a store is configured
+	Hot               *atomic.Int64 // counts Produce requests; may be nil
 	Now               func() time.Time
 	Log               *slog.Logger
 }

@@ -193,28 +193,6 @@ func TestIdleLogIsSmall(t *testing.T) {
 	runtime.KeepAlive(logs)
 }
 
-func TestReadAllocatesOneSpan(t *testing.T) {
-	if raceEnabled {
-		t.Skip("sync.Pool forgets at random under the race detector")
-	}
-	e := newTestEnv(t, testEnvConfig(vfs.NewMem()))
-	l := openTestLog(t, e, Options{})
-	l.fill(t, 1, 60)
-	l.w.wait(60)
-	for from := range int64(50) {
-		n := testing.AllocsPerRun(20, func() {
-			s, err := l.Read(from, 60, 1000, true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Release()
-		})
-		if n > 1 {
-			t.Fatalf("%v allocations for a read at %d", n, from)
-		}
-	}
-}
-
 func TestAppendAllocatesNothing(t *testing.T) {
 	e := newTestEnv(t, testEnvConfig(vfs.NewMem()))
 	l := openTestLog(t, e, Options{Config: Config{SegmentBytes: 1 << 30, IndexInterval: 1 << 20}})

@@ -32,15 +32,3 @@ func TestLargeClassesAreBounded(t *testing.T) {
 		t.Error("the last buffer given back is not the first one used again")
 	}
 }
-
-func TestBuffersCostNoAllocation(t *testing.T) {
-	if raceEnabled {
-		t.Skip("sync.Pool drops at random under the race detector")
-	}
-	for _, n := range []int{100, 5000, 100_000, 1 << 20} {
-		PutBuffer(GetBuffer(n))
-		if a := testing.AllocsPerRun(100, func() { PutBuffer(GetBuffer(n)) }); a != 0 {
-			t.Errorf("%d bytes: %v allocations", n, a)
-		}
-	}
-}

@@ -1,5 +1,0 @@
-//go:build race
-
-package commitlog
-
-const raceEnabled = true
