@@ -127,9 +127,13 @@ func (b *Broker) openStore(ctx context.Context) error {
 		return err
 	}
 	b.onClose("object store", func(context.Context) error { return b.store.close() })
+	cacheDir := filepath.Join(b.cfg.DataDir, "cache")
+	if b.cfg.TierCacheBytes == 0 {
+		cacheDir = "" // off; to the tier 0 bytes would mean its default
+	}
 	tier, err := tiering.New(tiering.Config{
 		Store: b.store.store, Cluster: b.node.Identity().ClusterID,
-		CacheDir: filepath.Join(b.cfg.DataDir, "cache"), CacheBytes: b.cfg.TierCacheBytes, MemoryBytes: b.cfg.TierMemoryBytes,
+		CacheDir: cacheDir, CacheBytes: b.cfg.TierCacheBytes, MemoryBytes: b.cfg.TierMemoryBytes,
 		SpoolDir: filepath.Join(b.cfg.DataDir, "spool"), UploadSlots: int(b.cfg.TierUploadSlots), ReadSlots: int(b.cfg.TierReadSlots),
 		UploadBytesPerSecond: rateLimit(b.cfg.RemoteCopyBytesPerSec), ReadBytesPerSecond: rateLimit(b.cfg.RemoteReadBytesPerSec),
 		ReaderGrace: b.cfg.TierReaderGrace, ManifestHistory: b.cfg.TierManifestHistory,

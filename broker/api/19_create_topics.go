@@ -107,7 +107,7 @@ func (a *API) topicCommand(rt *kmsg.CreateTopicsRequestTopic, left int) (*meta.C
 		replication = a.cfg.ReplicationFactor
 	}
 	if int(partitions) > left {
-		return nil, fmt.Errorf("%w: one request makes at most %d partitions", kerr.PolicyViolation, maxPartitionsPerRequest)
+		return nil, fmt.Errorf("%w: one request makes at most %d partitions", kerr.InvalidPartitions, maxPartitionsPerRequest)
 	}
 	return a.newTopic(rt.Topic, partitions, replication, configs, nil)
 }

@@ -218,6 +218,11 @@ func (a *API) generic(e entry, req *wire.Request) error {
 		return context.Canceled
 	}
 	defer a.decode.give(need)
+	if req.Version >= e.flexible {
+		if err := checkShape(req.Key, req.Version, req.Body); err != nil {
+			return fmt.Errorf("decode: %w", err)
+		}
+	}
 	msg := kmsg.RequestForKey(req.Key)
 	msg.SetVersion(req.Version)
 	if err := msg.ReadFrom(req.Body); err != nil {
