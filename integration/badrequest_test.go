@@ -54,7 +54,7 @@ func TestBadBatchIsRefusedWithItsCode(t *testing.T) {
 		"a huge length":        {sealed(func(b []byte) { be.PutUint32(b[harness.BatchLength:], 1<<31-1) }), kerr.CorruptMessage},
 		"magic 0":              {sealed(func(b []byte) { b[harness.BatchMagic] = 0 }), kerr.InvalidRecord},
 		"magic 1":              {sealed(func(b []byte) { b[harness.BatchMagic] = 1 }), kerr.InvalidRecord},
-		"magic 3":              {sealed(func(b []byte) { b[harness.BatchMagic] = 3 }), kerr.InvalidRecord},
+		"magic 3":              {sealed(func(b []byte) { b[harness.BatchMagic] = 3 }), kerr.CorruptMessage},
 		"a flipped bit":        {func() []byte { b := good(); b[len(b)-2] ^= 4; return b }(), kerr.CorruptMessage},
 		"a wrong CRC":          {func() []byte { b := good(); b[harness.BatchCRC] ^= 1; return b }(), kerr.CorruptMessage},
 		"count 0":              {sealed(func(b []byte) { be.PutUint32(b[harness.BatchCount:], 0) }), kerr.InvalidRecord},
@@ -155,15 +155,15 @@ func TestBadTopicIsRefusedWithItsReason(t *testing.T) {
 		{"bad-topic", 1, map[string]string{"retention.ms": "soon"}, kerr.InvalidConfig, "retention.ms"},
 		{"bad-topic", 1, map[string]string{"segment.bytes": "-1"}, kerr.InvalidConfig, "segment.bytes"},
 		{"bad-topic", 1, map[string]string{"cleanup.policy": "burn"}, kerr.InvalidConfig, "cleanup.policy"},
-		{"bad-topic", 1, map[string]string{"retention.ms": "1000", "local.retention.ms": "2000"}, kerr.InvalidConfig, "local.retention.ms"},
-		{"bad-topic", 1, map[string]string{"retention.bytes": "1000", "local.retention.bytes": "2000"}, kerr.InvalidConfig, "local.retention.bytes"},
+		{"bad-topic", 1, map[string]string{"remote.storage.enable": "true", "retention.ms": "1000", "local.retention.ms": "2000"}, kerr.InvalidConfig, "local.retention.ms"},
+		{"bad-topic", 1, map[string]string{"remote.storage.enable": "true", "retention.bytes": "1000", "local.retention.bytes": "2000"}, kerr.InvalidConfig, "local.retention.bytes"},
 		{"bad-topic", 1, map[string]string{"remote.storage.enable": "true", "cleanup.policy": "compact"}, kerr.InvalidConfig, "compact"},
 	} {
 		err := b.TryCreateTopic(t, tc.name, tc.partitions, tc.configs)
-		if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
+		if err == nil || !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("create %.20q with %d partitions, %v: %v; want %v and %q", tc.name, tc.partitions, tc.configs, err, tc.want, tc.says)
 		}
-		if strings.Contains(err.Error(), "\n") {
+		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("create %.20q: more than one line: %q", tc.name, err)
 		}
 	}

@@ -70,7 +70,7 @@ func manifest(ctx context.Context, b *harness.Broker, at place) (m manifestOf, e
 	path := fmt.Sprintf("/api/v1/tier/topics/%s/partitions/%d/manifest", at.topic, at.partition)
 	err = b.CallAdmin(ctx, http.MethodGet, path, &m)
 	var told *harness.AdminError
-	if errors.As(err, &told) && told.Status == http.StatusNotFound {
+	if errors.As(err, &told) && told.Code == "not_tiered" {
 		return manifestOf{}, nil // nothing is tiered yet
 	}
 	return m, err

@@ -141,3 +141,43 @@ func (s *session) testWrongEpochs(b *harness.Broker) {
 		t.Errorf("closed session: error code %d", code)
 	}
 }
+
+// TestClosingAFetchSessionDoesNotWaitForAParkedPoll: a client that gave up a long poll closes its
+// session on another connection, and gets its answer while the poll is still parked.
+func TestClosingAFetchSessionDoesNotWaitForAParkedPoll(t *testing.T) {
+	b := sharedBroker(t)
+	const topic = "sessions-parked"
+	b.CreateTopic(t, topic, 1, nil)
+	s := &session{t: t, raw: b.Dial(t), topic: topic}
+	s.ask(0, map[int32]int64{0: 0})
+	other := *s
+	other.raw = b.Dial(t)
+	for parked := false; !parked; {
+		s.park()
+		// The broker lets one request at a time into a session: the same epoch is refused to another
+		// connection once the poll has it. If the probe was first, the poll is refused instead.
+		other.epoch = s.epoch
+		_, code := other.ask(0, nil)
+		if parked = code == kerr.InvalidFetchSessionEpoch.Code; !parked {
+			s.epoch++
+			if _, err := s.raw.Receive(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	other.epoch = -1
+	if _, code := other.ask(0, nil); code != 0 {
+		t.Errorf("closing the session: error code %d", code)
+	}
+}
+
+// park sends a poll that waits for ten minutes, and does not wait for its answer.
+func (s *session) park() {
+	s.t.Helper()
+	poll := kmsg.NewPtrFetchRequest()
+	poll.MaxWaitMillis, poll.MinBytes, poll.MaxBytes, poll.SessionID, poll.SessionEpoch = 600_000, 1, 1<<20, s.id, s.epoch
+	poll.SetVersion(12)
+	if err := s.raw.Send(kmsg.NewRequestFormatter().AppendRequest(nil, poll, 1)); err != nil {
+		s.t.Fatal(err)
+	}
+}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -103,70 +102,5 @@ func checkSequences(t *testing.T, raw *harness.Raw, topic string, producer harne
 	producer.Sequence = next
 	if got := harness.ProduceBatch(t, raw, topic, 0, smallBatch(producer, "zombie")); got.ErrorCode != kerr.InvalidProducerEpoch.Code {
 		t.Errorf("an old epoch: error code %d, want %v", got.ErrorCode, kerr.InvalidProducerEpoch)
-	}
-}
-
-// TestBadBatchesAreRefusedWhole sends batches that a producer must not send. Each gets its error
-// code, and the log does not move.
-func TestBadBatchesAreRefusedWhole(t *testing.T) {
-	b := sharedBroker(t)
-	const topic = "bad-batches"
-	b.CreateTopic(t, topic, 1, map[string]string{"max.message.bytes": "10000", "message.timestamp.after.max.ms": "60000"})
-	raw := b.Dial(t)
-	put32 := func(at int, v uint32) func([]byte) []byte {
-		return func(batch []byte) []byte {
-			binary.BigEndian.PutUint32(batch[at:], v)
-			harness.SealBatch(batch)
-			return batch
-		}
-	}
-	attribute := func(bits uint16) func([]byte) []byte {
-		return func(batch []byte) []byte {
-			binary.BigEndian.PutUint16(batch[harness.BatchAttributes:], bits)
-			harness.SealBatch(batch)
-			return batch
-		}
-	}
-	now := time.Now()
-	record := func(size int, at time.Time) []byte {
-		return harness.NewBatch(harness.NoProducer, harness.Record{Time: at.UnixMilli(), Value: make([]byte, size)})
-	}
-	for _, bad := range []struct {
-		what  string
-		code  *kerr.Error
-		batch []byte
-		spoil func([]byte) []byte
-	}{
-		{"a wrong CRC", kerr.CorruptMessage, record(10, now), func(batch []byte) []byte { batch[harness.BatchCRC]++; return batch }},
-		{"a flipped byte", kerr.CorruptMessage, record(10, now), func(batch []byte) []byte { batch[len(batch)-3] ^= 4; return batch }},
-		{"a cut batch", kerr.CorruptMessage, record(10, now), func(batch []byte) []byte { return batch[:len(batch)-5] }},
-		{"a length beyond the bytes", kerr.CorruptMessage, record(10, now), put32(harness.BatchLength, 9000)},
-		{"a negative length", kerr.CorruptMessage, record(10, now), put32(harness.BatchLength, 1<<31+5)},
-		{"a count without records", kerr.InvalidRecord, record(10, now), put32(harness.BatchCount, 7)},
-		{"a last offset delta of another count", kerr.InvalidRecord, record(10, now), put32(harness.BatchLastDelta, 7)},
-		{"a control batch", kerr.InvalidRecord, record(10, now), attribute(1 << 5)},
-		{"a transaction without producer", kerr.InvalidRecord, record(10, now), attribute(1 << 4)},
-		{"two batches", kerr.InvalidRecord, record(10, now), func(batch []byte) []byte { return append(batch, batch...) }},
-		{"a negative sequence with a producer", kerr.InvalidRecord, smallBatch(harness.Producer{ID: 7, Sequence: -1}, "x"), nil},
-		{"a batch over the limit", kerr.MessageTooLarge, record(10001, now), nil},
-		{"a time in the future", kerr.InvalidTimestamp, record(10, now.Add(time.Hour)), nil},
-	} {
-		batch := bad.batch
-		if bad.spoil != nil {
-			batch = bad.spoil(batch)
-		}
-		got := harness.ProduceBatch(t, raw, topic, 0, batch)
-		if got.ErrorCode != bad.code.Code || got.BaseOffset != -1 {
-			t.Errorf("%s: error code %d (%v), offset %d; want %v", bad.what, got.ErrorCode, kerr.ErrorForCode(got.ErrorCode), got.BaseOffset, bad.code)
-		}
-	}
-	expectOffset(t, "latest", listOffset(t, raw, 1, topic, 0, atLatest), 0, -1)
-	for _, where := range []struct {
-		topic     string
-		partition int32
-	}{{"no-such-topic", 0}, {topic, 1}, {topic, -1}} {
-		if got := harness.ProduceBatch(t, raw, where.topic, where.partition, record(10, now)); got.ErrorCode != kerr.UnknownTopicOrPartition.Code {
-			t.Errorf("produce to %s/%d: error code %d", where.topic, where.partition, got.ErrorCode)
-		}
 	}
 }
