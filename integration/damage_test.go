@@ -96,7 +96,7 @@ func expectDamaged(t *testing.T, b *harness.Broker, raw *harness.Raw, topic stri
 		switch {
 		case err == nil:
 			return errors.New("an empty answer so far") // the read goes on
-		case err != kerr.KafkaStorageError:
+		case !errors.Is(err, kerr.KafkaStorageError):
 			t.Errorf("partition %d: %v", partition, err)
 		}
 		return nil

@@ -106,8 +106,8 @@ func (a *API) topicCommand(rt *kmsg.CreateTopicsRequestTopic, left int) (*meta.C
 	if replication == -1 {
 		replication = a.cfg.ReplicationFactor
 	}
-	if int(partitions) > left {
-		return nil, fmt.Errorf("%w: one request makes at most %d partitions", kerr.InvalidPartitions, maxPartitionsPerRequest)
+	if partitions <= maxPartitionsPerRequest && int(partitions) > left {
+		return nil, fmt.Errorf("%w: one request makes at most %d partitions", kerr.PolicyViolation, maxPartitionsPerRequest)
 	}
 	return a.newTopic(rt.Topic, partitions, replication, configs, nil)
 }

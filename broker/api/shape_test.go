@@ -26,6 +26,7 @@ func fill(v reflect.Value, n int) {
 				fill(f, n)
 			}
 		}
+	default: // numbers and booleans stay zero
 	}
 }
 

@@ -54,3 +54,7 @@ func (b *Broker) DiedOf() (s syscall.Signal, ok bool) {
 	}
 	return status.Signal(), true
 }
+
+// Signal sends a signal to the MinIO server: SIGSTOP makes it a store that takes requests and never
+// answers, SIGCONT ends that.
+func (m *MinIO) Signal(s syscall.Signal) { _ = m.cmd.Process.Signal(s) }
