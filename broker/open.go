@@ -137,7 +137,8 @@ func (b *Broker) openStore(ctx context.Context) error {
 		SpoolDir: filepath.Join(b.cfg.DataDir, "spool"), UploadSlots: int(b.cfg.TierUploadSlots), ReadSlots: int(b.cfg.TierReadSlots),
 		UploadBytesPerSecond: rateLimit(b.cfg.RemoteCopyBytesPerSec), ReadBytesPerSecond: rateLimit(b.cfg.RemoteReadBytesPerSec),
 		ReaderGrace: b.cfg.TierReaderGrace, ManifestHistory: b.cfg.TierManifestHistory,
-		HotRequests: b.hot.Load, Split: splitBatch, Timestamps: searchBatch, Log: b.log, OnStep: onStep,
+		// The logs are opened later, and no cold byte is read before them.
+		DiskFull: func() bool { return b.env != nil && b.env.Full() }, HotRequests: b.hot.Load, Split: splitBatch, Timestamps: searchBatch, Log: b.log, OnStep: onStep,
 	})
 	if err != nil {
 		return err
@@ -254,8 +255,10 @@ func (b *Broker) openPartitions(ctx context.Context) error {
 		if err := b.set.Recover(ctx, recoverParallel); err != nil {
 			return fmt.Errorf("recover logs: %w", err)
 		}
-		b.log.Info("logs recovered after an unclean stop", "partitions", b.node.Image().PartitionCount,
-			"took", time.Since(start).Round(time.Millisecond).String())
+		if n := b.node.Image().PartitionCount; n > 0 { // nothing to tell of a first start
+			b.log.Info("logs recovered after an unclean stop", "partitions", n,
+				"took", time.Since(start).Round(time.Millisecond).String())
+		}
 	}
 	b.ready.setRecovered()
 	b.set.Start()

@@ -90,12 +90,14 @@ func (b *Broker) serveTierStatus(r *http.Request) (any, error) {
 	if s.StoreState = state; state == "degraded" {
 		s.StoreError = detail
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), bucketPatience)
+	defer cancel()
 	b.set.Each(func(rep *partition.Replica) {
 		conf := rep.Config()
 		if conf == nil || !conf.Tiered || !rep.IsLeader() {
 			return
 		}
-		p := b.tierPartition(r.Context(), rep)
+		p := b.tierPartition(ctx, rep)
 		s.Partitions++
 		s.Bytes.add(p.Bytes)
 		s.Objects += p.Objects
@@ -163,11 +165,13 @@ func (b *Broker) serveTierTopic(ask tierAsk) (any, error) {
 		RetentionMS: millisOf(ask.conf.RetentionAge), RetentionMax: ask.conf.RetentionBytes,
 		Partitions: []TierPartition{},
 	}
+	ctx, cancel := context.WithTimeout(ask.r.Context(), bucketPatience)
+	defer cancel()
 	for _, rep := range ask.parts {
 		if _, err := rep.Log(); err != nil {
 			return nil, err
 		}
-		out.Partitions = append(out.Partitions, b.tierPartition(ask.r.Context(), rep))
+		out.Partitions = append(out.Partitions, b.tierPartition(ctx, rep))
 	}
 	return out, nil
 }
@@ -178,6 +182,10 @@ func millisOf(d time.Duration) int64 {
 	}
 	return d.Milliseconds()
 }
+
+// bucketPatience is how long all partitions of an answer together wait for a bucket that does not
+// answer: what is asked for in an outage is what the broker knows by itself.
+const bucketPatience = 2 * time.Second
 
 // tierPartition describes one partition from memory and its manifest. When the bucket does not
 // answer, what it alone knows is left out and the error told.

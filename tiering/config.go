@@ -33,6 +33,10 @@ type Config struct {
 	UploadBytesPerSecond int64 // 0: no limit
 	ReadBytesPerSecond   int64 // 0: no limit
 
+	// DiskFull tells that free space is below the reserve that the log needs; the disk cache then
+	// takes nothing more. Nil: never.
+	DiskFull func() bool
+
 	// HotRequests counts the requests that cold reads should not be in the way of; while it
 	// grows on a busy machine, GETs are spaced out. Nil: never.
 	HotRequests func() int64
@@ -118,6 +122,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.DiskFull == nil {
+		c.DiskFull = func() bool { return false }
 	}
 	if c.OnStep == nil {
 		c.OnStep = func(string) {}

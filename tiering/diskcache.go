@@ -33,6 +33,7 @@ type diskCache struct {
 	queued    atomic.Int64
 	maxQueued int64
 	short     func() bool // a read waits for memory: shed
+	full      func() bool // the disk has no more to give than its reserve
 }
 
 // diskWrite is one admitted range. slab, if any, holds data and is released after
@@ -60,7 +61,7 @@ func openDiskCache(cfg *Config, st *stats, short func() bool) (*diskCache, error
 	dir := cfg.CacheDir
 	d := &diskCache{
 		dir: dir, log: cfg.Log, cat: newCatalogue(cfg.CacheBytes), stats: st,
-		queue: make(chan diskWrite, maxDiskQueue), maxQueued: cfg.MemoryBytes / 4, short: short,
+		queue: make(chan diskWrite, maxDiskQueue), maxQueued: cfg.MemoryBytes / 4, short: short, full: cfg.DiskFull,
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
@@ -202,7 +203,7 @@ func (d *diskCache) offer(object objectHash, pos int64, data []byte, sl *slab, s
 		return
 	}
 	n := int64(len(data))
-	if d.queued.Add(n) > d.maxQueued || d.short() {
+	if d.queued.Add(n) > d.maxQueued || d.short() || d.full() {
 		d.queued.Add(-n)
 		d.stats.diskShed.Add(1)
 		return

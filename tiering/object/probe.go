@@ -262,7 +262,7 @@ func (p *probe) delete(ctx context.Context, key string) error {
 
 // cleanUp removes what a probe that broke off left, also when ctx has ended.
 func (p *probe) cleanUp(ctx context.Context, key string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	ctx, cancel := tidyContext(ctx)
 	defer cancel()
 	if p.report.GoneAfterDel {
 		return

@@ -133,7 +133,7 @@ func (s *S3) putPartOnce(ctx context.Context, key, id string, section Body, p pa
 // abort removes the parts of an upload that will not be finished, also when the
 // caller has gone.
 func (s *S3) abort(ctx context.Context, key, id string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	ctx, cancel := tidyContext(ctx)
 	defer cancel()
 	if err := s.plain.AbortMultipartUpload(ctx, s.cfg.Bucket, s.full(key), id); err != nil {
 		s.log.Warn("parts of an unfinished upload stay in the bucket until they are cleaned up",
@@ -141,8 +141,22 @@ func (s *S3) abort(ctx context.Context, key, id string) {
 	}
 }
 
-// abortTimeout is what a shutdown can spare.
-const abortTimeout = 5 * time.Second
+const (
+	tidyTimeout = 5 * time.Second // a store that is slower is not worth waiting for
+	// stopTidyTimeout is what a shutdown can spare: a stop of the broker promises three seconds in
+	// all, and a probe tidies up twice.
+	stopTidyTimeout = 500 * time.Millisecond
+)
+
+// tidyContext outlives ctx, so that what a broken-off request left can be removed, but not by much
+// once ctx has ended.
+func tidyContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := tidyTimeout
+	if ctx.Err() != nil {
+		limit = stopTidyTimeout
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), limit)
+}
 
 // AbortStaleUploads removes multipart uploads under this store's prefix that were
 // begun before `before` and never finished, and returns how many. They cost
