@@ -178,7 +178,9 @@ func (h *history) ackedBy(producer uint8) (sum int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.places {
-		sum += p.last[producer] + 1
+		if last, ok := p.last[producer]; ok {
+			sum += last + 1
+		}
 	}
 	return sum
 }

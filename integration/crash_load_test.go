@@ -165,6 +165,9 @@ func (l *crashLoad) idempotentProducer(who uint8) {
 				case err == nil:
 					l.h.acked(at, r.Offset, id)
 				case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
+				case errors.As(err, new(*kgo.ErrFirstReadEOF)):
+					// Killed while it was asked for a producer id: an unknown outcome, which the
+					// client takes for a missing login and does not retry.
 				default:
 					l.h.fault("%s: idempotent producer %d gave up: %v", at, who, err)
 				}
