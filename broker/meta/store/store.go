@@ -118,6 +118,9 @@ func Open(c Config) (*Store, error) {
 	if c.Fatal == nil {
 		c.Fatal = func(error) {}
 	}
+	if err := removeEmpty(c.Dir, c.Log); err != nil {
+		return nil, fmt.Errorf("open raft store %s: %w", c.Dir, err)
+	}
 	l := &latch{fatal: c.Fatal}
 	db, err := badger.Open(badgerOptions(c, l))
 	if err != nil {
