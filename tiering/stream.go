@@ -114,12 +114,12 @@ func (s *stream) take(pl place, maxBytes int) *chunk {
 
 // pin adds chunks, which begin at pl, to the window: at its end if that is still
 // at tail, in place of it if tail is negative. Otherwise they are released.
-func (s *stream) pin(pl place, chunks []*chunk, tail int64) bool {
+func (s *stream) pin(pl place, chunks []*chunk, tail int64) {
 	s.mu.Lock()
 	if s.mu.closed || tail >= 0 && s.mu.tail != tail {
 		s.mu.Unlock()
 		releaseAll(chunks)
-		return false
+		return
 	}
 	var old []held
 	if tail < 0 {
@@ -132,7 +132,6 @@ func (s *stream) pin(pl place, chunks []*chunk, tail int64) bool {
 	}
 	s.mu.Unlock()
 	releaseHeld(old)
-	return true
 }
 
 // advance notes an answer of [offset, next) and reads ahead once the reader has
@@ -206,9 +205,12 @@ func (s *stream) plan() {
 			break // the reader will meet the error itself
 		}
 		chunks := t.hold(pl.o, pl.n, run, false)
-		if len(chunks) == 0 || !s.pin(pl, chunks, tail) {
+		if len(chunks) == 0 {
 			break
 		}
+		// The reader may have moved the window meanwhile. It has begun no other planning, because
+		// this one goes on: so it has to look again rather than to end.
+		s.pin(pl, chunks, tail)
 	}
 	s.stopPlanning()
 }
