@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"time"
 
 	"varve/broker/commitlog"
@@ -66,8 +67,10 @@ func (b *Broker) serveTierExplain(ask tierAsk) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ask.r.Context(), bucketPatience)
+	defer cancel()
 	out := TierExplain{
-		Header: header("tier.explain"), Topic: ask.topic.Name, Partition: b.tierPartition(ask.r.Context(), rep),
+		Header: header("tier.explain"), Topic: ask.topic.Name, Partition: b.tierPartition(ctx, rep),
 		NextFirst: -1, NextNext: -1, RollAt: -1, Blockers: []TierBlocker{},
 	}
 	if cold := rep.Cold(); cold != nil {

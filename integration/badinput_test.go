@@ -384,6 +384,14 @@ func goodRequest(key int16) kmsg.Request {
 
 // badPeers are connections that promise much and send or take little: they must not stop others.
 func badPeers(t *testing.T, b *harness.Broker) {
+	for range 2 * badFrameBytes / badMaxFrame { // each promises a frame of the greatest size, and sends nothing of it
+		if err := b.Dial(t).Send(binary.BigEndian.AppendUint32(nil, badMaxFrame)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustServe(t, b)
+	b.CreateTopic(t, "large", 1, map[string]string{"max.message.bytes": strconv.Itoa(harness.MaxBatch)})
+	b.Produce(t, "large", 0, harness.Payload(2, 8<<20)) // waits until those who promised are cut
 	big := harness.Payload(1, 700<<10)
 	for range 8 {
 		b.Produce(t, badTopic, 0, big)

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -164,10 +165,7 @@ func (l *crashLoad) idempotentProducer(who uint8) {
 				switch {
 				case err == nil:
 					l.h.acked(at, r.Offset, id)
-				case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
-				case errors.As(err, new(*kgo.ErrFirstReadEOF)):
-					// Killed while it was asked for a producer id: an unknown outcome, which the
-					// client takes for a missing login and does not retry.
+				case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed), disconnected(err):
 				default:
 					l.h.fault("%s: idempotent producer %d gave up: %v", at, who, err)
 				}
@@ -180,6 +178,16 @@ func (l *crashLoad) idempotentProducer(who uint8) {
 	if err := cl.Flush(ctx); err != nil {
 		l.h.fault("idempotent producer %d: records are still not acknowledged at the end: %v", who, err)
 	}
+}
+
+// disconnected tells whether an error is only that the broker went away, as it does all the time
+// here. The client gives some of them to its user: when the very first answer on a connection does
+// not come, it takes that for a matter of configuration.
+func disconnected(err error) bool {
+	var network net.Error
+	var first *kgo.ErrFirstReadEOF
+	return errors.As(err, &network) || errors.As(err, &first) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // reader reads partitions and checks that what it gets is contiguous.
@@ -211,10 +219,9 @@ func (r *reader) take(rec *kgo.Record) {
 func (r *reader) poll(ctx context.Context, cl *kgo.Client) {
 	fetches := cl.PollFetches(ctx)
 	fetches.EachError(func(topic string, partition int32, err error) {
-		var network net.Error
 		switch {
 		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, kgo.ErrClientClosed):
-		case errors.As(err, &network), kerr.IsRetriable(err):
+		case disconnected(err), kerr.IsRetriable(err):
 		case errors.Is(err, kerr.OffsetOutOfRange) && losesOld(topic):
 		default:
 			r.h.fault("%s/%d: a consumer got the error %v", topic, partition, err)

@@ -46,7 +46,7 @@ type Config struct {
 	// IdleTimeout closes a connection with no request in flight and none coming.
 	IdleTimeout time.Duration
 	// FrameTimeout is how long a started frame may take for each 64 KiB of it; and a frame above
-	// 1 MiB as a whole, while others wait for request memory.
+	// 1 MiB as a whole, while others wait for request memory. Then two seconds must show progress.
 	FrameTimeout time.Duration
 	// WriteTimeout is how long a peer that does not read may keep a reply, for each 64 KiB of it.
 	WriteTimeout time.Duration

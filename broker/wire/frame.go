@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-
-	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -42,7 +40,7 @@ func (e *FrameError) Error() string {
 type frames struct {
 	st       stream
 	p        *progress
-	mem      *semaphore.Weighted // bytes of all frames that are held, broker-wide
+	mem      *requestMemory
 	maxFrame int
 
 	ahead []byte
@@ -59,10 +57,8 @@ func (f *frames) next(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The whole frame is charged before any of it is read: charging by pieces could leave many
-	// connections each holding a part and waiting for the rest.
 	f.p.phase.Store(phaseBusy)
-	if err := f.mem.Acquire(ctx, int64(size)); err != nil {
+	if err := f.mem.take(ctx, size); err != nil {
 		return nil, err
 	}
 	f.p.phase.Store(phaseFrame)
@@ -71,7 +67,7 @@ func (f *frames) next(ctx context.Context) ([]byte, error) {
 		defer f.p.large.Store(false)
 	}
 	if err := f.fill(size); err != nil {
-		f.mem.Release(int64(size))
+		f.mem.give(size)
 		PutBuffer(f.frame)
 		f.frame = nil
 		return nil, err

@@ -8,8 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // chunkStream gives its data in pieces of random size, into both buffers as readv does.
@@ -41,7 +39,7 @@ func (s *chunkStream) read(src source) (int, error) {
 
 func chunked(data []byte, seed uint64, most, maxFrame int) *frames {
 	st := &chunkStream{data: data, rng: rand.New(rand.NewPCG(seed, 0)), most: most}
-	return &frames{st: st, p: &progress{}, mem: semaphore.NewWeighted(int64(maxFrame)), maxFrame: maxFrame}
+	return &frames{st: st, p: &progress{}, mem: newRequestMemory(int64(maxFrame), maxFrame), maxFrame: maxFrame}
 }
 
 func TestFramesComeBackWholeHoweverTheyArrive(t *testing.T) {
@@ -68,7 +66,7 @@ func TestFramesComeBackWholeHoweverTheyArrive(t *testing.T) {
 			if !bytes.Equal(got, w) {
 				t.Fatalf("seed %d: frame %d of %d bytes differs", seed, i, len(w))
 			}
-			f.mem.Release(int64(len(got)))
+			f.mem.give(len(got))
 			PutBuffer(got)
 		}
 		if _, err := f.next(t.Context()); !errors.Is(err, io.EOF) {
@@ -84,7 +82,7 @@ func TestAFrameCutOffGivesItsMemoryBack(t *testing.T) {
 	if _, err := f.next(t.Context()); !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
-	if !f.mem.TryAcquire(8 << 20) {
+	if !f.mem.all.TryAcquire(8 << 20) {
 		t.Error("the budget is still charged")
 	}
 }
@@ -224,10 +222,10 @@ func FuzzFrame(f *testing.F) {
 			}
 			at += len(frame)
 			checkHeader(t, frame)
-			fr.mem.Release(int64(len(frame)))
+			fr.mem.give(len(frame))
 			PutBuffer(frame)
 		}
-		if !fr.mem.TryAcquire(1 << 20) {
+		if !fr.mem.all.TryAcquire(1 << 20) {
 			t.Fatal("memory is still charged")
 		}
 	})

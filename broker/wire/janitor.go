@@ -5,6 +5,13 @@ import "time"
 // minProgress is what a slow peer must move in each timeout: with 30 s, 2 KiB/s.
 const minProgress = 64 << 10
 
+// While others wait for request memory, a frame that holds some must come faster: a small one must
+// move minProgress in hurryAfter, a large one hurryLarge in each hurryAfter, which is 2 Mbit/s.
+const (
+	hurryAfter = 2 * time.Second
+	hurryLarge = 512 << 10
+)
+
 // watch is what the janitor saw of a connection, and since when nothing changed.
 type watch struct {
 	phase            uint32
@@ -18,6 +25,7 @@ type watch struct {
 // connection, which would be set on every request.
 func (s *Server) runJanitor(stop <-chan struct{}) {
 	every := max(min(s.cfg.IdleTimeout, s.cfg.FrameTimeout, s.cfg.WriteTimeout)/4, time.Millisecond)
+	every = min(every, hurryAfter/2)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
@@ -60,11 +68,13 @@ func (c *Conn) readOverdue(now time.Time) bool {
 	case phase == phaseIdle && c.answersOwed():
 	case phase == phaseIdle:
 		return true
+	case waited >= hurryAfter && received-w.received < hurried(waited, p.large.Load()) && c.srv.memory.tight():
+		return true
 	case waited < c.srv.cfg.FrameTimeout:
 		return false
 	case received-w.received < minProgress:
 		return true
-	case p.large.Load() && c.srv.memoryTight():
+	case p.large.Load() && c.srv.memory.tight():
 		// It moves, but slowly, and holds what others wait for: three frames of the greatest size
 		// that trickle would stop every producer for hours.
 		return true
@@ -88,13 +98,12 @@ func (c *Conn) writeOverdue(now time.Time) bool {
 	return false
 }
 
-// memoryTight tells whether a reader waits for request memory, or the next one would.
-func (s *Server) memoryTight() bool {
-	if !s.memory.TryAcquire(1) {
-		return true
+// hurried is how much of a frame must have come after a time, if others wait.
+func hurried(waited time.Duration, large bool) uint64 {
+	if large {
+		return uint64(waited/hurryAfter) * hurryLarge
 	}
-	s.memory.Release(1)
-	return false
+	return minProgress
 }
 
 func (c *Conn) answersOwed() bool {

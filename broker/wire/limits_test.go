@@ -99,7 +99,7 @@ func TestRequestMemoryHoldsReadersBack(t *testing.T) {
 	a.send(request(0, 0, 1, "", make([]byte, size)))
 	first := receive(t, held)
 	b.send(request(0, 0, 2, "", make([]byte, size)))
-	eventually(t, "b comes to the budget", s.memoryTight)
+	eventually(t, "b comes to the budget", s.memory.tight)
 	select {
 	case q := <-held:
 		t.Fatalf("request %d was read above the budget", q.CorrelationID)
@@ -116,6 +116,24 @@ func TestRequestMemoryHoldsReadersBack(t *testing.T) {
 	a.send(request(0, 0, 3, "", make([]byte, size)))
 	receive(t, held).Reply(Response{})
 	a.recv()
+}
+
+// TestLargeFramesLeaveRoomForOrdinaryOnes has peers promise frames of the greatest size and send
+// nothing of them: requests of ordinary size are served all the same.
+func TestLargeFramesLeaveRoomForOrdinaryOnes(t *testing.T) {
+	const largest = 4 * trustedFrame
+	s := startServer(t, Config{MaxFrame: largest, RequestMemory: 2 * largest}, echo)
+	for range 4 {
+		dial(t, s).send(binary.BigEndian.AppendUint32(nil, largest))
+	}
+	eventually(t, "the promises hold what they may", s.memory.tight)
+	c := dial(t, s)
+	for id := range int32(20) {
+		c.send(request(0, 0, id, "", make([]byte, trustedFrame/2)))
+		if got, _ := c.recv(); got != id {
+			t.Fatalf("reply %d to request %d", got, id)
+		}
+	}
 }
 
 // TestJanitorRules plays the counters of one connection against the clock.
@@ -137,6 +155,7 @@ func TestJanitorRules(t *testing.T) {
 		tight    bool
 		large    bool
 		want     error
+		after    time.Duration // the step before; zero: timeout
 	}
 	for name, steps := range map[string][]step{
 		"idle":           {{phase: phaseIdle}, {phase: phaseIdle, want: ErrIdle}},
@@ -153,6 +172,18 @@ func TestJanitorRules(t *testing.T) {
 		"large, others wait": {
 			{phase: phaseFrame, large: true, tight: true},
 			{phase: phaseFrame, large: true, tight: true, received: minProgress, want: ErrSlowFrame},
+		},
+		"large, nothing comes, others wait": {
+			{phase: phaseFrame, large: true},
+			{phase: phaseFrame, large: true, tight: true, received: minProgress, want: ErrSlowFrame, after: hurryAfter},
+		},
+		"large, comes quickly, others wait": {
+			{phase: phaseFrame, large: true},
+			{phase: phaseFrame, large: true, tight: true, received: hurryLarge, after: hurryAfter},
+		},
+		"small, nothing comes, others wait": {
+			{phase: phaseFrame},
+			{phase: phaseFrame, tight: true, want: ErrSlowFrame, after: hurryAfter},
 		},
 		"small, others wait": {{phase: phaseFrame, tight: true}, {phase: phaseFrame, tight: true, received: minProgress}},
 		"reads nothing":      {{phase: phaseBusy, stalled: true}, {phase: phaseBusy, stalled: true, sent: 10, want: ErrSlowPeer}},
@@ -172,14 +203,17 @@ func TestJanitorRules(t *testing.T) {
 			c.progress.sent.Add(st.sent)
 			c.progress.large.Store(st.large)
 			c.progress.setStalled(st.stalled)
-			if st.tight && !s.memory.TryAcquire(4<<20) {
+			if st.after != 0 {
+				now = now.Add(st.after - timeout)
+			}
+			if st.tight && !s.memory.all.TryAcquire(4<<20) {
 				t.Fatal("budget is taken")
 			}
 			if err := c.overdue(now); !errors.Is(err, st.want) {
 				t.Errorf("%s, step %d: %v, want %v", name, i, err, st.want)
 			}
 			if st.tight {
-				s.memory.Release(4 << 20)
+				s.memory.all.Release(4 << 20)
 			}
 			if err := c.overdue(now.Add(timeout - 1)); st.want == nil && err != nil {
 				t.Errorf("%s, step %d, too early: %v", name, i, err)

@@ -100,7 +100,7 @@ func (q *Request) Release() {
 	if q.released.Swap(true) {
 		return
 	}
-	q.Conn.srv.memory.Release(int64(len(q.frame)))
+	q.Conn.srv.memory.give(len(q.frame))
 	PutBuffer(q.frame)
 	q.frame, q.Body = nil, nil
 }

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // killGrace is how long Shutdown waits after its context for goroutines whose connections it has
@@ -20,7 +18,7 @@ const killGrace = time.Second
 type Server struct {
 	cfg     Config
 	handler Handler
-	memory  *semaphore.Weighted
+	memory  *requestMemory
 	logs    logLimit
 	stop    chan struct{} // closed by Shutdown; ends the janitor and the accept loops
 
@@ -48,7 +46,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("wire configuration: %w", err)
 	}
-	s := &Server{cfg: cfg, memory: semaphore.NewWeighted(cfg.RequestMemory), stop: make(chan struct{})}
+	s := &Server{cfg: cfg, memory: newRequestMemory(cfg.RequestMemory, cfg.MaxFrame), stop: make(chan struct{})}
 	s.mu.conns = map[*Conn]struct{}{}
 	s.mu.perIP = map[string]int{}
 	return s, nil

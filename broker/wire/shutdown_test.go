@@ -152,7 +152,7 @@ func TestDoneIsCalledOnceOnDeath(t *testing.T) {
 	if replies.Load() == 0 || replies.Load() != dones.Load() {
 		t.Errorf("%d replies, %d times Done", replies.Load(), dones.Load())
 	}
-	if !s.memory.TryAcquire(memory) {
+	if !s.memory.all.TryAcquire(memory) {
 		t.Error("request memory is still charged")
 	}
 }
