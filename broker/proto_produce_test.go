@@ -71,6 +71,31 @@ func TestProduceSaysWhyItRefuses(t *testing.T) {
 	eventually(t, "two records are in the log", func() bool { return replicaOf(t, b, "t", 0).HW() == 2 })
 }
 
+// TestPartitionsOfARequestMayBeDurableBeforeItIsReadToItsEnd: with a hundred partitions in each
+// request, the first ones are acknowledged by the flusher while the last ones are still parsed.
+func TestPartitionsOfARequestMayBeDurableBeforeItIsReadToItsEnd(t *testing.T) {
+	const partitions, rounds = 100, 40
+	b := protoBroker(t, nil)
+	c := dialProto(t, b)
+	c.makeTopic("t", partitions, nil)
+	for round := range rounds {
+		batches := map[int32][]byte{}
+		for p := range int32(partitions) {
+			batches[p] = batchOf(t, 1, 100)
+		}
+		seen := 0
+		for _, got := range ask[*kmsg.ProduceResponse](c, produceOf(9, -1, "t", [16]byte{}, batches)).Topics[0].Partitions {
+			if got.ErrorCode != 0 || got.BaseOffset != int64(round) {
+				t.Errorf("round %d, partition %d: code %d, offset %d", round, got.Partition, got.ErrorCode, got.BaseOffset)
+			}
+			seen++
+		}
+		if seen != partitions {
+			t.Fatalf("round %d: %d answers", round, seen)
+		}
+	}
+}
+
 func TestAnUnansweredProduceThatFailsClosesTheConnection(t *testing.T) {
 	b := protoBroker(t, nil)
 	c := dialProto(t, b)

@@ -91,8 +91,8 @@ func (p *produceReply) header(r *reader) (timeout int32) {
 	return r.int32()
 }
 
-// walk parses and appends. The count of partitions is known before the first append, so that an
-// Ack's address stays where it is.
+// walk parses and appends. All parts are made before the first append: from then on Acked may come
+// at any moment, and finds its own at an index of a slice that does not change any more.
 func (p *produceReply) walk(r *reader) error {
 	flexible := p.version >= 9
 	count, err := p.measure(*r)
@@ -102,25 +102,35 @@ func (p *produceReply) walk(r *reader) error {
 	if count > maxRequestPartitions {
 		return errTooManyPartitions
 	}
-	if cap(p.parts) < count {
-		p.parts = make([]producePart, 0, count)
-	}
+	p.makeParts(count)
+	next := 0
 	for n := r.array(flexible, 1); n > 0; n-- {
-		t := produceTopic{name: [2]int{len(p.names)}, parts: [2]int{len(p.parts)}}
+		t := produceTopic{name: [2]int{len(p.names)}, parts: [2]int{next}}
 		rt := p.topic(r)
 		t.name[1] = len(p.names)
 		for m := r.array(flexible, 5); m > 0; m-- {
 			index, b := r.int32(), r.bytes(flexible)
 			r.tags(flexible)
-			p.parts = append(p.parts, producePart{index: index, base: -1, time: -1, logStart: -1})
-			p.append(rt, &p.parts[len(p.parts)-1], b)
+			p.parts[next].index = index
+			p.append(rt, int32(next), b)
+			next++
 		}
 		r.tags(flexible)
-		t.parts[1] = len(p.parts)
+		t.parts[1] = next
 		p.topics = append(p.topics, t)
 	}
 	r.tags(flexible)
 	return r.err()
+}
+
+func (p *produceReply) makeParts(count int) {
+	if cap(p.parts) < count {
+		p.parts = make([]producePart, count)
+	}
+	p.parts = p.parts[:count]
+	for i := range p.parts {
+		p.parts[i] = producePart{base: -1, time: -1, logStart: -1}
+	}
 }
 
 // measure walks the request without acting on it: a frame cut short changes nothing.
@@ -170,7 +180,8 @@ func (p *produceReply) topic(r *reader) produceTarget {
 }
 
 // append writes one partition's batch and notes the answer, or parks.
-func (p *produceReply) append(t produceTarget, part *producePart, b []byte) {
+func (p *produceReply) append(t produceTarget, at int32, b []byte) {
+	part := &p.parts[at]
 	fail := func(e *kerr.Error, message string) { part.code, part.message, part.done = e.Code, message, true }
 	if p.acks < -1 || p.acks > 1 {
 		fail(kerr.InvalidRequiredAcks, "")
@@ -194,7 +205,7 @@ func (p *produceReply) append(t produceTarget, part *producePart, b []byte) {
 	}
 	var ack *partition.Ack
 	if p.acks == -1 {
-		part.ack = partition.Ack{Owner: p, Tag: int32(len(p.parts) - 1)}
+		part.ack = partition.Ack{Owner: p, Tag: at}
 		ack = &part.ack
 		p.mu.Lock()
 		p.pending++ // before the append: the answer may come before it returns
