@@ -152,7 +152,7 @@ type TierSegment struct {
 	Records   int64  `json:"records"`
 	Where     string `json:"where"` // disk, both, bucket
 	Active    bool   `json:"active,omitempty"`
-	Key       string `json:"key,omitempty"`
+	Key       string `json:"key,omitempty"` // of the object, from the store's root on (below the prefix of an s3:// URL)
 	CRC32C    uint32 `json:"crc32c,omitempty"`
 }
 

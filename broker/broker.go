@@ -34,23 +34,26 @@ type Broker struct {
 	log *slog.Logger
 	fs  vfs.FS
 
-	lock     io.Closer // on the data directory
-	marker   cleanMarker
-	clean    bool // the stop before was clean
-	wire     *wire.Server
-	admin    *admin.Server
-	store    *storeState
-	tier     *tiering.Tier
-	node     *meta.Node
-	states   *partition.States
-	env      *commitlog.Env
-	set      *partition.Set
-	api      *api.API
-	gossip   *gossip.Gossip // nil: off
-	topics   topicConfigs
-	deletion deletion
-	registry *prometheus.Registry
-	hot      atomic.Int64 // Produce requests: what cold reads step back for
+	lock   io.Closer // on the data directory
+	marker cleanMarker
+	clean  bool // the stop before was clean
+	// cleanStates is the digest of the state database at the last clean stop.
+	cleanStates string
+	wire        *wire.Server
+	admin       *admin.Server
+	store       *storeState
+	tier        *tiering.Tier
+	node        *meta.Node
+	states      *partition.States
+	env         *commitlog.Env
+	set         *partition.Set
+	api         *api.API
+	gossip      *gossip.Gossip // nil: off
+	topics      topicConfigs
+	deletion    deletion
+	logStarts   *logStarts
+	registry    *prometheus.Registry
+	hot         atomic.Int64 // Produce requests: what cold reads step back for
 
 	ready   readiness
 	stopped chan struct{} // closed when Close begins

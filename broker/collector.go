@@ -29,6 +29,7 @@ var collected = []struct{ name, help string }{
 	{"varve_tiering_cache_hits_total", "Chunks that readers found in memory or in the disk cache."},
 	{"varve_tiering_cache_misses_total", "Chunks that had to be read from the store."},
 	{"varve_tiering_cache_bytes", "Bytes in the disk cache."},
+	{"varve_tiering_cache_returned_files_total", "Files that the disk cache removed because the disk was short of space."},
 	{"varve_tiering_read_bytes_total", "Bytes of record batches handed to cold readers."},
 	{"varve_tiering_collected_total", "Objects, pages and manifests deleted after their grace."},
 }
@@ -98,6 +99,7 @@ func (c *collector) store(ch chan<- prometheus.Metric, gauge func(string, float6
 	count("varve_tiering_cache_hits_total", s.MemoryHits+s.DiskHits)
 	count("varve_tiering_cache_misses_total", s.Misses)
 	gauge("varve_tiering_cache_bytes", float64(s.DiskBytes))
+	count("varve_tiering_cache_returned_files_total", s.DiskGivenBack)
 	count("varve_tiering_read_bytes_total", s.ReadBytes)
 	count("varve_tiering_collected_total", s.Collected)
 	c.requests(ch)

@@ -94,6 +94,7 @@ type Config struct {
 	TierManifestHistory   time.Duration
 	TierMaxDelay          time.Duration
 	TierObjectBytes       int64
+	TierStorageClass      string // "": the bucket's default
 	RemoteFetchMaxWait    time.Duration
 	RemoteCopyBytesPerSec int64 // NoRateLimit: none
 	RemoteReadBytesPerSec int64 // NoRateLimit: none

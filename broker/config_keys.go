@@ -34,7 +34,7 @@ var identityKeys = []Key{
 	},
 	{
 		Name: "internal.listen", Type: TypeAddress, Default: "127.0.0.1:9093", Flag: "internal",
-		Doc:   "Address of metadata consensus and replication between brokers.",
+		Doc:   "Address of metadata consensus and replication between brokers; a broker that is alone binds nothing there.",
 		field: func(c *Config) any { return &c.InternalListen },
 	},
 	{
@@ -104,12 +104,12 @@ var wireKeys = []Key{
 		field:      func(c *Config) any { return &c.QueuedMaxRequestBytes },
 	},
 	{
-		Name: "max.connections", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1,
+		Name: "max.connections", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1, Dynamic: true,
 		Doc:   "Client connections at one time; a connection beyond it is closed at once.",
 		field: func(c *Config) any { return &c.MaxConnections },
 	},
 	{
-		Name: "max.connections.per.ip", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1,
+		Name: "max.connections.per.ip", Kafka: true, Type: TypeInt, Default: "2147483647", Min: 1, Dynamic: true,
 		Doc:   "Client connections at one time from one address.",
 		field: func(c *Config) any { return &c.MaxConnectionsPerIP },
 	},
@@ -173,6 +173,11 @@ var tierKeys = []Key{
 		field: func(c *Config) any { return &c.TierObjectBytes },
 	},
 	{
+		Name: "varve.tier.storage.class", Type: TypeString, Default: "",
+		Doc:   "Storage class of uploaded objects as the store names it, such as STANDARD_IA, without manifests; empty means the bucket's default.",
+		field: func(c *Config) any { return &c.TierStorageClass },
+	},
+	{
 		Name: "varve.tier.upload.slots", Type: TypeInt, Default: "2", Min: 1, Max: 64,
 		Doc:   "Uploads at one time; each holds at most 8 MiB.",
 		field: func(c *Config) any { return &c.TierUploadSlots },
@@ -208,12 +213,12 @@ var tierKeys = []Key{
 		field: func(c *Config) any { return &c.RemoteFetchMaxWait },
 	},
 	{
-		Name: "remote.log.manager.copy.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1,
+		Name: "remote.log.manager.copy.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1, Dynamic: true,
 		Doc:   "Most bytes a second that this broker uploads to the store.",
 		field: func(c *Config) any { return &c.RemoteCopyBytesPerSec },
 	},
 	{
-		Name: "remote.log.manager.fetch.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1,
+		Name: "remote.log.manager.fetch.max.bytes.per.second", Kafka: true, Type: TypeBytesPerSecond, Default: "9223372036854775807", Min: 1, Dynamic: true,
 		Doc:   "Most bytes a second that this broker reads from the store.",
 		field: func(c *Config) any { return &c.RemoteReadBytesPerSec },
 	},

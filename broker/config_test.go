@@ -360,3 +360,12 @@ func FuzzConfig(f *testing.F) {
 		_ = c.Validate()
 	})
 }
+
+func TestAStorageClassThatCannotBeReadAtOnceIsRefused(t *testing.T) {
+	for class, want := range map[string]string{"STANDARD_IA": "", "GLACIER": "cannot be read at once", "a b": "is no name of a storage class"} {
+		_, err := Load(Sources{Sets: []string{"varve.tier.storage.class=" + class}})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), "varve.tier.storage.class: ") || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", class, err)
+		}
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"varve/tiering/object"
 )
 
 // Validate tells every fault of the configuration at once, as a Faults.
@@ -29,6 +31,9 @@ func (c *Config) faults() Faults {
 	c.checkAddresses(&f)
 	c.checkSizes(&f)
 	c.checkStore(&f)
+	if err := object.CheckStorageClass(c.TierStorageClass); err != nil {
+		f.add(c, "varve.tier.storage.class", "%v", err)
+	}
 	return f.faults
 }
 

@@ -12,7 +12,7 @@ import (
 
 // cleanMarker is the file that says that the last stop was clean: every log was synced before it
 // was written. It is removed, and the directory synced, before the first append, and counts only
-// for the broker epoch in it (design 6).
+// for the broker epoch and the state database in it (design 6).
 type cleanMarker struct {
 	fs  vfs.FS
 	dir string
@@ -25,31 +25,33 @@ const (
 
 type markerFile struct {
 	BrokerEpoch int64 `json:"broker_epoch"`
+	// States is the digest of the state database, whose checkpoints say where each log ended. The database
+	// is not synced like a log: with another digest it is from before the stop, and proves nothing.
+	States string `json:"states"`
 }
 
 func (m cleanMarker) path() string { return filepath.Join(m.dir, markerName) }
 
 // take reads and removes the marker. ok is false if there is none that can be read: then the stop
 // was not clean.
-func (m cleanMarker) take() (brokerEpoch int64, ok bool, err error) {
+func (m cleanMarker) take() (file markerFile, ok bool, err error) {
 	b, err := readSmall(m.fs, m.path(), maxMarkerSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, false, nil
+		return markerFile{}, false, nil
 	}
-	var file markerFile
 	ok = err == nil && json.Unmarshal(b, &file) == nil
 	if err := m.fs.Remove(m.path()); err != nil {
-		return 0, false, fmt.Errorf("remove clean-stop marker: %w", err)
+		return markerFile{}, false, fmt.Errorf("remove clean-stop marker: %w", err)
 	}
 	if err := m.fs.SyncDir(m.dir); err != nil {
-		return 0, false, fmt.Errorf("remove clean-stop marker: %w", err)
+		return markerFile{}, false, fmt.Errorf("remove clean-stop marker: %w", err)
 	}
-	return file.BrokerEpoch, ok, nil
+	return file, ok, nil
 }
 
 // put writes the marker durably: temporary file, fsync, rename, fsync of the directory.
-func (m cleanMarker) put(brokerEpoch int64) error {
-	b, err := json.Marshal(markerFile{brokerEpoch})
+func (m cleanMarker) put(file markerFile) error {
+	b, err := json.Marshal(file)
 	if err != nil {
 		return err
 	}

@@ -14,27 +14,7 @@ import (
 // onMetadata brings the replicas in line with a new image. It runs on the goroutine that applies
 // raft's log, so it does no I/O; what does is handed to the deletion task.
 func (b *Broker) onMetadata(_, im *meta.Image, d *meta.Delta) {
-	changed := map[meta.TopicID]bool{}
-	if d.Reset || d.ClusterConfigs || slices.Contains(d.Brokers, b.cfg.NodeID) {
-		b.topics.reload(im, b.cfg)
-		for t := range im.Topics() { // a default may have moved: every topic may look different
-			changed[t.ID] = true
-		}
-	}
-	for _, ids := range [][]meta.TopicID{d.TopicsCreated, d.TopicsChanged} {
-		for _, id := range ids {
-			changed[id] = true
-		}
-	}
-	for _, p := range d.Partitions {
-		changed[p.TopicID] = true
-	}
-	updates := make([]partition.Update, 0, len(changed))
-	for id := range changed {
-		if t := im.TopicByID(id); t != nil {
-			updates = append(updates, b.update(t))
-		}
-	}
+	updates := b.updates(im, d)
 	deleted := make([][16]byte, 0, len(d.TopicsDeleted))
 	for _, id := range d.TopicsDeleted {
 		deleted = append(deleted, id)
@@ -51,9 +31,62 @@ func (b *Broker) onMetadata(_, im *meta.Image, d *meta.Delta) {
 	}
 	for _, id := range d.TopicsDeleted {
 		if t := im.DeletedTopic(id); t != nil {
+			if b.tier != nil && im.Topic(t.Name) == nil {
+				b.tier.SetTopicReadRate(t.Name, 0)
+			}
 			b.deletion.add(t, gone)
 		}
 	}
+}
+
+// updates lists the topics that may look different, and of each the partitions if only they do.
+func (b *Broker) updates(im *meta.Image, d *meta.Delta) []partition.Update {
+	changed := map[meta.TopicID][]int32{} // nil: every partition
+	if d.Reset || d.ClusterConfigs || slices.Contains(d.Brokers, b.cfg.NodeID) {
+		b.topics.reload(im, b.cfg)
+		b.applyDynamic()
+		for t := range im.Topics() { // a default may have moved: every topic may look different
+			changed[t.ID] = nil
+		}
+	}
+	for _, ids := range [][]meta.TopicID{d.TopicsCreated, d.TopicsChanged} {
+		for _, id := range ids {
+			changed[id] = nil
+		}
+	}
+	for _, p := range d.Partitions { // a tier commit is one of perhaps 10,000: the others are left alone
+		if only, all := changed[p.TopicID]; !all || only != nil {
+			changed[p.TopicID] = append(only, p.Partition)
+		}
+	}
+	updates := make([]partition.Update, 0, len(changed))
+	for id, only := range changed {
+		if t := im.TopicByID(id); t != nil {
+			u := b.update(t)
+			if u.Only = only; only == nil && b.tier != nil {
+				b.tier.SetTopicReadRate(t.Name, topicReadRate(t))
+			}
+			updates = append(updates, u)
+		}
+	}
+	return updates
+}
+
+// applyDynamic hands on what is not asked for each time it is used.
+func (b *Broker) applyDynamic() {
+	cfg := b.topics.dynamic.Load()
+	b.wire.SetMaxConns(int(cfg.MaxConnections), int(cfg.MaxConnectionsPerIP))
+	if b.tier != nil {
+		b.tier.SetRates(rateLimit(cfg.RemoteCopyBytesPerSec), rateLimit(cfg.RemoteReadBytesPerSec))
+	}
+}
+
+// topicReadRate is varve.tier.fetch.max.bytes.per.second as the tier has it: 0 is no limit.
+func topicReadRate(t *meta.Topic) int64 {
+	if _, set := t.Configs[meta.KeyTierFetchRate]; !set { // of nearly every topic; 10,000 are resolved at a start
+		return 0
+	}
+	return rateLimit(meta.Effective(t.Configs).TierFetchBytesPerSecond)
 }
 
 func (b *Broker) update(t *meta.Topic) partition.Update {
@@ -83,20 +116,25 @@ func pointer(p *meta.Partition) tiering.Pointer {
 
 // propose is the one function through which replicas change metadata.
 func (b *Broker) propose(ctx context.Context, id partition.ID, c partition.Change) error {
-	var cmd meta.Command
 	what := "commit"
+	var apply func() error
 	switch {
 	case c.Tier != nil:
-		cmd = &meta.CommitTier{
+		cmd := &meta.CommitTier{
 			TopicID: id.TopicID, Partition: id.Partition, LeaderEpoch: c.LeaderEpoch, BrokerEpoch: b.node.BrokerEpoch(),
 			Prev: c.Tier.Prev, Name: c.Tier.Name, CRC: c.Tier.CRC, LogStart: c.Tier.LogStart,
 			TieredEnd: c.Tier.TieredEnd, LastEpoch: c.Tier.LastEpoch, Bytes: c.Tier.Bytes,
 		}
+		apply = func() error {
+			_, err := b.node.ProposeOne(ctx, cmd)
+			return err
+		}
 	case c.LogStart != nil:
 		what = "logstart"
-		cmd = &meta.SetLogStart{
+		cmd := &meta.SetLogStart{
 			TopicID: id.TopicID, Partition: id.Partition, LeaderEpoch: c.LeaderEpoch, LogStart: *c.LogStart,
 		}
+		apply = func() error { return b.logStarts.move(ctx, cmd) }
 	default:
 		return errors.New("empty change")
 	}
@@ -104,7 +142,7 @@ func (b *Broker) propose(ctx context.Context, id partition.ID, c partition.Chang
 		return partition.ErrStorage
 	}
 	onStep(what + ".proposing")
-	_, err := b.node.ProposeOne(ctx, cmd)
+	err := apply()
 	if err == nil {
 		onStep(what + ".applied")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strings"
 	"time"
@@ -91,7 +92,7 @@ func (b *Broker) openAdmin(context.Context) error {
 
 // openMeta starts raft. The marker is taken before: what follows is a new life of the directory.
 func (b *Broker) openMeta(ctx context.Context) error {
-	markerEpoch, marked, err := b.marker.take()
+	marker, marked, err := b.marker.take()
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (b *Broker) openMeta(ctx context.Context) error {
 		return fmt.Errorf("catch up with the metadata log: %w", err)
 	}
 	last := b.node.Image().Broker(b.cfg.NodeID)
-	b.clean = marked && last != nil && last.Epoch == markerEpoch
+	b.clean, b.cleanStates = marked && last != nil && last.Epoch == marker.BrokerEpoch, marker.States
 	return nil
 }
 
@@ -137,8 +138,7 @@ func (b *Broker) openStore(ctx context.Context) error {
 		SpoolDir: filepath.Join(b.cfg.DataDir, "spool"), UploadSlots: int(b.cfg.TierUploadSlots), ReadSlots: int(b.cfg.TierReadSlots),
 		UploadBytesPerSecond: rateLimit(b.cfg.RemoteCopyBytesPerSec), ReadBytesPerSecond: rateLimit(b.cfg.RemoteReadBytesPerSec),
 		ReaderGrace: b.cfg.TierReaderGrace, ManifestHistory: b.cfg.TierManifestHistory,
-		// The logs are opened later, and no cold byte is read before them.
-		DiskFull: func() bool { return b.env != nil && b.env.Full() }, HotRequests: b.hot.Load, Split: splitBatch, Timestamps: searchBatch, Log: b.log, OnStep: onStep,
+		DiskSpare: b.diskSpare(), StorageClass: b.cfg.TierStorageClass, HotRequests: b.hot.Load, Split: splitBatch, Timestamps: searchBatch, Log: b.log, OnStep: onStep,
 	})
 	if err != nil {
 		return err
@@ -192,6 +192,13 @@ func (b *Broker) openLogs(context.Context) error {
 	}
 	b.states = states
 	b.onClose("state database", func(context.Context) error { return states.Close() })
+	if b.clean {
+		digest, err := states.Digest()
+		if err != nil || digest != b.cleanStates {
+			b.log.Warn("the state database is not the one of the last stop, logs are recovered as after a crash", "err", err)
+			b.clean = false
+		}
+	}
 	env, err := commitlog.NewEnv(commitlog.EnvConfig{
 		FS: b.fs, Dir: b.cfg.DataDir, MaxOpenFiles: maxOpenFiles, PoolFiles: poolFiles,
 		ReserveBytes: b.diskReserve(), DiskTimeout: b.cfg.DiskTimeout, Fatal: b.fail, Log: b.log, OnStep: onStep,
@@ -215,7 +222,11 @@ func (b *Broker) closeLogs(context.Context) error {
 	if err != nil || b.failed() || b.set == nil || !b.ready.recovered() {
 		return err
 	}
-	return b.marker.put(b.node.BrokerEpoch())
+	digest, err := b.states.Digest()
+	if err != nil {
+		return err
+	}
+	return b.marker.put(markerFile{BrokerEpoch: b.node.BrokerEpoch(), States: digest})
 }
 
 // diskReserve is the larger of 2 GiB and 3 % of the disk, but never more than a tenth of it.
@@ -231,6 +242,18 @@ func (b *Broker) diskReserve() int64 {
 	return min(max(2<<30, usage.Total*3/100), usage.Total/10)
 }
 
+// diskSpare returns what tells how far free space is above the reserve; while the disk cannot be
+// asked, what it said last.
+func (b *Broker) diskSpare() func() int64 {
+	reserve, spare := b.diskReserve(), int64(math.MaxInt64)
+	return func() int64 {
+		if usage, err := b.fs.Usage(b.cfg.DataDir); err == nil {
+			spare = usage.Free - reserve
+		}
+		return spare
+	}
+}
+
 // register makes this process the broker's incarnation: every partition that it led gets a new
 // leader epoch in the same command.
 func (b *Broker) register(ctx context.Context) error {
@@ -240,6 +263,8 @@ func (b *Broker) register(ctx context.Context) error {
 
 func (b *Broker) openPartitions(ctx context.Context) error {
 	b.deletion.init()
+	b.logStarts = newLogStarts(b.node.Propose)
+	b.task(b.logStarts.run)
 	b.set = partition.NewSet(partition.SetConfig{
 		NodeID: b.cfg.NodeID, Dir: b.topicsDir(), Env: b.env, Tier: b.tier, Propose: b.propose, States: b.states,
 		Clean: b.clean, Workers: int(b.cfg.TierUploadSlots) + 1, RetentionEvery: b.cfg.LogRetentionCheck, Log: b.log,

@@ -61,7 +61,10 @@ func (b *Broker) onTopic(serve func(tierAsk) (any, error)) func(*http.Request) (
 			return serve(ask)
 		}
 		index, err := strconv.ParseInt(text, 10, 32)
-		if err != nil || t.Partitions.At(int32(index)) == nil {
+		if err != nil {
+			return nil, admin.Errorf(http.StatusBadRequest, "bad_request", "partition %.40q is not a number", text)
+		}
+		if t.Partitions.At(int32(index)) == nil {
 			return nil, admin.Errorf(http.StatusNotFound, "unknown_partition", "topic %q has no partition %q", name, text)
 		}
 		rep := held.Partition(int32(index))

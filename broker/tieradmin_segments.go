@@ -25,7 +25,7 @@ func (b *Broker) serveTierSegments(ask tierAsk) (any, error) {
 				if err != nil {
 					return nil, storeFailed(err)
 				}
-				row := coldSegment(rep, &e)
+				row := coldSegment(rep, cold, &e)
 				if s, ok := local[e.First]; ok && s.Next == e.Last+1 {
 					row.Where = "both"
 					delete(local, e.First)
@@ -42,10 +42,10 @@ func (b *Broker) serveTierSegments(ask tierAsk) (any, error) {
 	return out, nil
 }
 
-func coldSegment(rep *partition.Replica, e *tiering.Entry) TierSegment {
+func coldSegment(rep *partition.Replica, cold *tiering.Partition, e *tiering.Entry) TierSegment {
 	return TierSegment{
 		Partition: rep.ID().Partition, First: e.First, Next: e.Last + 1, FirstTime: e.BaseTimestamp, MaxTime: e.MaxTimestamp,
-		Bytes: e.RawBytes, Stored: e.StoredBytes, Records: e.Records, Where: "bucket", Key: e.Key, CRC32C: e.CRC,
+		Bytes: e.RawBytes, Stored: e.StoredBytes, Records: e.Records, Where: "bucket", Key: cold.Key(e), CRC32C: e.CRC,
 	}
 }
 

@@ -123,14 +123,10 @@ func (c *catalogue) add(e extent) (evict []extent, dup bool) {
 		return nil, true
 	}
 	for c.mu.used+e.len > c.limit {
-		victim := c.mu.probation.Back()
-		if victim == nil {
-			victim = c.mu.saved.Back()
-		}
-		if victim == nil {
+		v := c.victimLocked()
+		if v == nil {
 			break
 		}
-		v := victim.Value.(*extent)
 		evict = append(evict, *v)
 		c.removeLocked(v)
 	}
@@ -142,6 +138,35 @@ func (c *catalogue) add(e extent) (evict []extent, dup bool) {
 	c.mu.objects[e.object][n] = struct{}{}
 	c.mu.used += e.len
 	return evict, false
+}
+
+// coldest takes out what would be evicted next, until it is n bytes or limit
+// extents, and returns it.
+func (c *catalogue) coldest(n int64, limit int) (gone []extent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n > 0 && len(gone) < limit {
+		v := c.victimLocked()
+		if v == nil {
+			break
+		}
+		n -= v.len
+		gone = append(gone, *v)
+		c.removeLocked(v)
+	}
+	return gone
+}
+
+// victimLocked is the extent to go next; nil if there is none.
+func (c *catalogue) victimLocked() *extent {
+	last := c.mu.probation.Back()
+	if last == nil {
+		last = c.mu.saved.Back()
+	}
+	if last == nil {
+		return nil
+	}
+	return last.Value.(*extent)
 }
 
 // has reports whether exactly this extent is there, without using it.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // diskCache keeps ranges of cold objects as files, over restarts. It holds bytes
@@ -33,7 +34,10 @@ type diskCache struct {
 	queued    atomic.Int64
 	maxQueued int64
 	short     func() bool // a read waits for memory: shed
-	full      func() bool // the disk has no more to give than its reserve
+	// spare is Config.DiskSpare. At most room bytes are taken until it is asked again.
+	spare    func() int64
+	headroom int64
+	room     atomic.Int64
 }
 
 // diskWrite is one admitted range. slab, if any, holds data and is released after
@@ -61,8 +65,10 @@ func openDiskCache(cfg *Config, st *stats, short func() bool) (*diskCache, error
 	dir := cfg.CacheDir
 	d := &diskCache{
 		dir: dir, log: cfg.Log, cat: newCatalogue(cfg.CacheBytes), stats: st,
-		queue: make(chan diskWrite, maxDiskQueue), maxQueued: cfg.MemoryBytes / 4, short: short, full: cfg.DiskFull,
+		queue: make(chan diskWrite, maxDiskQueue), maxQueued: cfg.MemoryBytes / 4, short: short,
+		spare: cfg.DiskSpare, headroom: min(maxHeadroom, cfg.CacheBytes/8),
 	}
+	d.room.Store(math.MaxInt64)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
@@ -203,11 +209,12 @@ func (d *diskCache) offer(object objectHash, pos int64, data []byte, sl *slab, s
 		return
 	}
 	n := int64(len(data))
-	if d.queued.Add(n) > d.maxQueued || d.short() || d.full() {
+	if d.queued.Add(n) > d.maxQueued || d.short() || d.room.Load() < n {
 		d.queued.Add(-n)
 		d.stats.diskShed.Add(1)
 		return
 	}
+	d.room.Add(-n)
 	if sl != nil {
 		sl.retain()
 	}
@@ -229,16 +236,40 @@ func (d *diskCache) release(w *diskWrite) {
 
 // run writes what was offered until ctx ends.
 func (d *diskCache) run(ctx context.Context) {
+	tick := time.NewTicker(spaceEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			d.drain()
 			return
+		case <-tick.C:
+			d.giveBack()
 		case w := <-d.queue:
 			d.write(&w)
 			d.release(&w)
 		}
 	}
+}
+
+// giveBack looks at the disk. While less than half of the headroom is free beyond
+// the log's reserve, what is read least goes, as much as is missing: the cache is
+// what can be had again. The space of a file that somebody still reads, or that the
+// file system frees later, is seen at the next look.
+func (d *diskCache) giveBack() {
+	spare := d.spare()
+	d.room.Store(spare - d.headroom)
+	missing := d.headroom/2 - spare
+	if missing <= 0 {
+		return
+	}
+	gone := d.cat.coldest(missing, maxGiveBack)
+	if len(gone) == 0 {
+		return
+	}
+	d.removeAll(gone)
+	d.stats.diskGivenBack.Add(int64(len(gone)))
+	d.log.Info("disk is short of space: cold cache gives some back", "missing", missing, "files", len(gone), "cached", d.usedBytes())
 }
 
 // drain releases what is queued; what was not written is fetched again one day.
@@ -255,6 +286,7 @@ func (d *diskCache) drain() {
 
 func (d *diskCache) write(w *diskWrite) {
 	if d.cat.has(&w.ext) {
+		d.room.Add(w.ext.len)
 		return
 	}
 	if err := d.writeFile(d.path(&w.ext), w.data); err != nil {

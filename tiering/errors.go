@@ -29,6 +29,9 @@ var (
 	ErrClock = errors.New("clock is not to be trusted")
 	// ErrRange: what is to be uploaded does not fit the committed range.
 	ErrRange = errors.New("range does not continue the tiered range")
+	// ErrBacklog: so many dropped objects wait for their deletion that no more can be
+	// dropped, and the upload cannot go on before that.
+	ErrBacklog = errors.New("too many dropped objects wait for their deletion")
 	// ErrClosed: the Tier is closed.
 	ErrClosed = errors.New("tier is closed")
 )

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"golang.org/x/time/rate"
+
 	"varve/tiering/object"
 )
 
@@ -165,6 +167,12 @@ func (r *runFetch) get(ctx context.Context, sl *slab, base int64, chunks []Chunk
 	pos, end := chunks[0].Pos, last.Pos+int64(last.Stored)
 	dst := sl.buf[pos-base : end-base]
 	t.stats.misses.Add(int64(len(chunks)))
+	if err := pace(ctx, func() *rate.Limiter { return t.topicRate(r.o.topic) }, end-pos); err != nil { // before a slot, which others could use meanwhile
+		for i := range errs {
+			errs[i] = fmt.Errorf("read %s: %w", r.o.key, err)
+		}
+		return
+	}
 	if !r.demand {
 		t.stats.ahead.Add(1)
 		if err := t.aheadSlots.Acquire(ctx, 1); err != nil {

@@ -126,3 +126,19 @@ func FuzzChunk(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDocument: any JSON object of a bucket, read with nothing else at hand.
+func FuzzDocument(f *testing.F) {
+	f.Add([]byte(`{"version":1,"topicId":"x","partition":3,"entries":[{"key":"a","first":0,"last":3,"indexLen":200,"storedBytes":300,"rawBytes":1,"epochs":[{"epoch":1,"start":0}]}]}`))
+	f.Add([]byte(`{"version":1,"topicId":"x","deletedMs":3}`))
+	f.Add([]byte(`{"version":1,"topicId":"x","partitions":3}`))
+	if b, err := os.ReadFile("testdata/manifest-v1.json"); err == nil {
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		doc, err := DecodeDocument("document", b)
+		if (doc == nil) == (err == nil) {
+			t.Fatalf("%T and %v", doc, err)
+		}
+	})
+}

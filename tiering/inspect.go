@@ -1,11 +1,79 @@
 package tiering
 
 import (
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"iter"
 )
+
+// Page is the content of a page object: older entries of a manifest.
+type Page = page
+
+// DecodeDocument reads any of the JSON objects of a bucket with nothing else at hand:
+// a *Manifest, *Page, *TopicDescriptor or *Tombstone, told apart by their fields.
+// name appears in errors.
+func DecodeDocument(name string, b []byte) (any, error) {
+	fields := map[string]json.RawMessage{}
+	if err := decodeJSON(name, b, &fields); err != nil {
+		return nil, err
+	}
+	has := func(names ...string) bool {
+		for _, n := range names {
+			if _, ok := fields[n]; !ok {
+				return false
+			}
+		}
+		return true
+	}
+	checked := func(doc any, v int) (any, error) {
+		if v != formatVersion {
+			return nil, corruptf(name, 0, "version %d is unknown to this program", v)
+		}
+		return doc, nil
+	}
+	switch {
+	case has("name", "leaderEpoch", "logStart"):
+		m, err := DecodeManifest(name, b)
+		if err != nil {
+			return nil, err // and not a nil *Manifest
+		}
+		return m, nil
+	case has("entries", "topicId"):
+		p, err := decodeLonePage(name, b)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
+	case has("deletedMs", "topicId"):
+		s := &Tombstone{}
+		if err := decodeJSON(name, b, s); err != nil {
+			return nil, err
+		}
+		return checked(s, s.Version)
+	case has("partitions", "topicId"):
+		d := &TopicDescriptor{}
+		if err := decodeJSON(name, b, d); err != nil {
+			return nil, err
+		}
+		return checked(d, d.Version)
+	}
+	return nil, corruptf(name, 0, "is no manifest, page, topic.json or tombstone")
+}
+
+// decodeLonePage checks a page without the manifest that names it.
+func decodeLonePage(name string, b []byte) (*Page, error) {
+	p := &Page{}
+	if err := decodeJSON(name, b, p); err != nil {
+		return nil, err
+	}
+	if len(p.Entries) == 0 {
+		return nil, corruptf(name, 0, "is a page without entries")
+	}
+	ref := refOf(p.Entries)
+	return decodePage(name, b, &ref)
+}
 
 // ReadIndex reads the index of a cold object of size bytes with nothing else at
 // hand: its last bytes say where it is. name appears in errors.

@@ -1,6 +1,7 @@
 package tiering
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +13,11 @@ import (
 
 const (
 	// maxManifestBytes bounds what a manifest or page may make a reader allocate:
-	// 1024 entries, as many pages, and keys that wait are below 2 MiB together.
+	// 1024 entries, as many pages, and the keys that may wait (Config.MaxDeleted) are
+	// below 4 MiB together.
 	maxManifestBytes = 64 << 20
+	// minObjectBytes is less than {"epoch":0,"start":0} takes.
+	minObjectBytes = 16
 	// defaultPageEntries is where the oldest entries move to a page. Half would
 	// double the pages that a long history names in every manifest, twice would
 	// double what every upload writes again.
@@ -90,7 +94,8 @@ type PageRef struct {
 }
 
 // Deleted is a key that no live entry names any more and that waits for its
-// physical deletion. All its offsets lie below LogStart.
+// physical deletion. All its offsets lie below LogStart. Their number is bounded:
+// see Partition.room.
 type Deleted struct {
 	Key         string `json:"key"`
 	Last        int64  `json:"last"`
@@ -160,6 +165,11 @@ func decodePage(key string, b []byte, ref *PageRef) (*page, error) {
 func decodeJSON(key string, b []byte, v any) error {
 	if len(b) > maxManifestBytes {
 		return corruptf(key, 0, "%d bytes, at most %d", len(b), maxManifestBytes)
+	}
+	// An entry takes 200 bytes in memory and "{}," three here: what is denser than the
+	// smallest object that is written, an epoch, would grow many times over.
+	if n := bytes.Count(b, []byte("{")) + bytes.Count(b, []byte("null")); n > 16+len(b)/minObjectBytes {
+		return corruptf(key, 0, "%d objects in %d bytes", n, len(b))
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return corruptf(key, 0, "%v", err)

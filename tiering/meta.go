@@ -199,10 +199,14 @@ func (t *Tier) getRange(ctx context.Context, key string, pos int64, dst []byte) 
 		return 0, fmt.Errorf("read %s: %w", key, err)
 	}
 	defer t.readSlots.Release(1)
-	if err := pace(ctx, t.readRate, int64(len(dst))); err != nil {
+	if err := pace(ctx, t.rates.read.Load, int64(len(dst))); err != nil {
 		return 0, fmt.Errorf("read %s: %w", key, err)
 	}
-	t.courtesy.wait(ctx)
+	end, err := t.courtesy.begin(ctx, len(dst))
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", key, err)
+	}
+	defer end()
 	rctx, cancel := t.request(object.WithPurpose(ctx, object.PurposeColdRead), int64(len(dst)))
 	defer cancel()
 	n, err := t.store.GetRange(rctx, key, pos, dst)

@@ -96,6 +96,9 @@ func (p *Partition) Pointer() Pointer {
 	return Pointer{}
 }
 
+// Key is the full key of an entry's object, from the store's root on.
+func (p *Partition) Key(e *Entry) string { return resolve(p.dir, e.Key) }
+
 // ID returns the partition's names.
 func (p *Partition) ID() PartitionID { return p.id }
 

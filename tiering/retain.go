@@ -56,6 +56,11 @@ func (p *Partition) retain(ctx context.Context, ptr Pointer, pol *Policy) (Commi
 	if cut.start <= v.m.LogStart || !cut.dropsAny {
 		return Commit{}, false, clockErr
 	}
+	if p.room(v.m) == 0 { // no error: Collect must have its turn
+		p.t.cfg.Log.Warn("retention waits: as many dropped objects as may wait for their deletion do",
+			"partition", p.id.String(), "waiting", len(v.m.Deleted), "log_start", v.m.LogStart, "wanted", cut.start)
+		return Commit{}, false, clockErr
+	}
 	ctx, cancel := context.WithCancel(p.label(ctx, object.PurposeManifest))
 	defer cancel()
 	defer context.AfterFunc(p.t.ctx, cancel)()

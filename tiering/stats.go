@@ -11,6 +11,7 @@ type stats struct {
 	diskErrors, diskCorrupt, diskEvicted atomic.Int64
 	readBytes, uploads, uploadBytes      atomic.Int64
 	uploadErrors, collected, ahead       atomic.Int64
+	diskGivenBack                        atomic.Int64
 }
 
 // Stats is a snapshot of what a Tier has done and holds.
@@ -20,6 +21,7 @@ type Stats struct {
 	MemoryHits, DiskHits, Misses         int64 // chunks that readers asked for, by where they were
 	DiskWrites, DiskShed, DiskRejected   int64 // extents written, dropped for a full queue, not admitted
 	DiskErrors, DiskCorrupt, DiskEvicted int64
+	DiskGivenBack                        int64 // extents removed because the disk was short of space
 	ReadBytes                            int64 // handed to readers
 	ReadAheads                           int64 // GETs made before anybody asked
 	Uploads, UploadBytes, UploadErrors   int64
@@ -39,7 +41,7 @@ func (t *Tier) Stats() Stats {
 		MemoryHits: c.memoryHits.Load(), DiskHits: c.diskHits.Load(), Misses: c.misses.Load(),
 		DiskWrites: c.diskWrites.Load(), DiskShed: c.diskShed.Load(), DiskRejected: c.diskRejected.Load(),
 		DiskErrors: c.diskErrors.Load(), DiskCorrupt: c.diskCorrupt.Load(), DiskEvicted: c.diskEvicted.Load(),
-		ReadBytes: c.readBytes.Load(), ReadAheads: c.ahead.Load(),
+		DiskGivenBack: c.diskGivenBack.Load(), ReadBytes: c.readBytes.Load(), ReadAheads: c.ahead.Load(),
 		Uploads: c.uploads.Load(), UploadBytes: c.uploadBytes.Load(), UploadErrors: c.uploadErrors.Load(),
 		Collected: c.collected.Load(),
 		Streams:   int(t.streamCount.Load()), MemoryBytes: int64(t.chunks.cache.WeightedSize()),

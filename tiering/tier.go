@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/time/rate"
 
 	"varve/tiering/object"
 )
@@ -34,9 +34,8 @@ type Tier struct {
 	// for finds a slot however much is read ahead.
 	aheadSlots *semaphore.Weighted
 	uploads    chan *uploadSlot
-	upRate     *rate.Limiter // nil: no limit
-	readRate   *rate.Limiter
-	courtesy   courtesy
+	rates      rates
+	courtesy   *courtesy
 	started    time.Time                         // with a monotonic reading, if Now gives one
 	uptime     func(now time.Time) time.Duration // since started, by the monotonic clock
 	stats      stats
@@ -81,8 +80,8 @@ func New(cfg Config) (*Tier, error) {
 	t.slabs.reclaim = t.reclaim
 	t.readSlots = semaphore.NewWeighted(int64(cfg.ReadSlots))
 	t.aheadSlots = semaphore.NewWeighted(int64(max(cfg.ReadSlots*3/4, 1)))
-	t.courtesy.hot = cfg.HotRequests
-	t.upRate, t.readRate = newRate(cfg.UploadBytesPerSecond), newRate(cfg.ReadBytesPerSecond)
+	t.courtesy = newCourtesy(cfg.HotRequests, runtime.NumCPU())
+	t.SetRates(cfg.UploadBytesPerSecond, cfg.ReadBytesPerSecond)
 	var err error
 	if t.chunks, err = newChunkSet(t.slabs, cfg.MemoryBytes/4); err != nil {
 		return nil, err
@@ -118,28 +117,6 @@ func prepareSpools(dir string) error {
 		return fmt.Errorf("open tier: %w", err)
 	}
 	return clearSpools(dir)
-}
-
-// minBurst is the largest request, so that each fits the bucket.
-const minBurst = 8 << 20
-
-func newRate(perSecond int64) *rate.Limiter {
-	if perSecond == 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond, minBurst)))
-}
-
-// pace waits for n bytes of a token bucket.
-func pace(ctx context.Context, l *rate.Limiter, n int64) error {
-	for l != nil && n > 0 {
-		step := min(n, int64(l.Burst()))
-		if err := l.WaitN(ctx, int(step)); err != nil {
-			return err
-		}
-		n -= step
-	}
-	return nil
 }
 
 // Partition returns a handle for one partition. It costs nothing until it is

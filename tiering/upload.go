@@ -3,9 +3,7 @@ package tiering
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strings"
-	"time"
 
 	"varve/tiering/object"
 )
@@ -89,6 +87,12 @@ func (p *Partition) base(ctx context.Context, r *Range) (*view, Pointer, error) 
 	if r.First != max(end, r.LogStart) || r.Next <= r.First {
 		return nil, ptr, fmt.Errorf("range [%d, %d) after tiered end %d, log start %d: %w", r.First, r.Next, end, r.LogStart, ErrRange)
 	}
+	if v != nil && r.LogStart > end && v.m.Count > int64(p.room(v.m)) {
+		// The range does not follow what is there, so all of that must be dropped first: retention does
+		// so step by step.
+		return nil, ptr, fmt.Errorf("%d keys wait, %d objects below log start %d are to follow: %w: retention goes on when some are deleted",
+			len(v.m.Deleted), v.m.Count, r.LogStart, ErrBacklog)
+	}
 	return v, ptr, nil
 }
 
@@ -157,57 +161,17 @@ func (p *Partition) build(slot *uploadSlot, r *Range, src BatchReader) (Entry, e
 // Each try has a key of its own: a PUT whose answer was lost may still land, and
 // must land where nobody looks.
 func (p *Partition) putObject(ctx context.Context, s *spool, r *Range, e *Entry) error {
-	if err := pace(ctx, p.t.upRate, s.pos); err != nil {
+	if err := pace(ctx, p.t.rates.up.Load, s.pos); err != nil {
 		return err
 	}
 	return p.t.try(ctx, func() error {
 		e.Key = segmentName(e.First, r.LeaderEpoch, newNonce())
-		info, err := p.put(ctx, resolve(p.dir, e.Key), object.Body{Reader: s.f, Size: s.pos}, s.crc, "application/x-lz4")
+		info, err := p.put(ctx, resolve(p.dir, e.Key), object.Body{Reader: s.f, Size: s.pos}, s.crc, object.PutOptions{
+			ContentType: "application/x-lz4", StorageClass: p.t.cfg.StorageClass,
+		})
 		e.StorageClass = info.StorageClass
 		return err
 	})
-}
-
-// put stores one object once and checks size and checksum of what arrived. A
-// store that keeps no checksum is asked for the size at least.
-func (p *Partition) put(ctx context.Context, key string, body object.Body, crc uint32, contentType string) (object.Info, error) {
-	t := p.t
-	rctx, cancel := t.request(ctx, body.Size)
-	defer cancel()
-	info, err := t.store.Put(rctx, key, body, object.PutOptions{
-		ContentType: contentType, CRC32C: object.CRC(crc), Once: true,
-	})
-	if err != nil {
-		return info, storeError(ctx, "put", key, err)
-	}
-	if !info.CRC32C.Known {
-		if info, err = t.store.Head(rctx, key); err != nil {
-			return info, storeError(ctx, "verify", key, err)
-		}
-	}
-	if info.Size != body.Size || info.CRC32C.Known && info.CRC32C.Value != crc {
-		return info, corruptf(key, 0, "stored %d bytes with CRC32C %08x, sent %d with %08x", info.Size, info.CRC32C.Value, body.Size, crc)
-	}
-	return info, nil
-}
-
-// try repeats fn a few times while its error says that this may help. Waiting
-// longer is the caller's business, who may have other partitions to serve.
-func (t *Tier) try(ctx context.Context, fn func() error) error {
-	for i := 1; ; i++ {
-		err := fn()
-		if err == nil || i == uploadTries || !IsRetriable(err) || ctx.Err() != nil {
-			return err
-		}
-		wait := uploadBackoff << (i - 1)
-		timer := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		case <-timer.C:
-		}
-	}
 }
 
 // writeNext stores the manifest that follows prev, and the page that it moves its
@@ -216,10 +180,11 @@ func (p *Partition) writeNext(ctx context.Context, what string, prev *view, ptr 
 	t := p.t
 	s.id, s.nowMS, s.collected = p.id, t.cfg.Now().UnixMilli(), p.collected
 	var m *Manifest
+	logStart := s.logStart
 	if prev != nil {
 		m, s.prevName = prev.m, prev.m.Name
 		var err error
-		if s.dropped, err = p.dropped(ctx, prev, max(s.logStart, m.LogStart)); err != nil {
+		if s.dropped, s.logStart, err = p.dropped(ctx, prev, max(s.logStart, m.LogStart)); err != nil {
 			return Commit{}, err
 		}
 	}
@@ -241,7 +206,7 @@ func (p *Partition) writeNext(ctx context.Context, what string, prev *view, ptr 
 			return err
 		}
 		crc, size = sum, len(b)
-		_, err = p.put(ctx, resolve(p.dir, manifestDir+next.Name), object.Bytes(b), crc, "application/json")
+		_, err = p.put(ctx, resolve(p.dir, manifestDir+next.Name), object.Bytes(b), crc, jsonOptions)
 		return err
 	})
 	if err != nil {
@@ -252,13 +217,15 @@ func (p *Partition) writeNext(ctx context.Context, what string, prev *view, ptr 
 		return Commit{}, ErrStale
 	}
 	p.remember(newView(next, int64(size)))
-	return commitOf(next, crc, s.dropped), nil
+	return commitOf(next, crc, logStart, s.dropped), nil
 }
 
-func commitOf(m *Manifest, crc uint32, dropped []Entry) Commit {
+// commitOf is the change that m makes. logStart is raft's: a manifest may stay below
+// it while more objects are to be dropped than may wait for their deletion.
+func commitOf(m *Manifest, crc uint32, logStart int64, dropped []Entry) Commit {
 	c := Commit{
-		Prev: m.Prev, Name: m.Name, CRC: crc, LogStart: m.LogStart, TieredEnd: m.TieredEnd,
-		LastEpoch: -1, Bytes: m.RawBytes,
+		Prev: m.Prev, Name: m.Name, CRC: crc, LogStart: max(m.LogStart, logStart),
+		TieredEnd: max(m.TieredEnd, logStart), LastEpoch: -1, Bytes: m.RawBytes,
 	}
 	if n := len(m.Epochs); n > 0 {
 		c.LastEpoch = m.Epochs[n-1].Epoch
@@ -289,7 +256,7 @@ func (p *Partition) spill(ctx context.Context, what string, m *Manifest, s *step
 	ctx = object.WithPurpose(ctx, object.PurposeManifest)
 	err = p.t.try(ctx, func() error {
 		ref.Key = pageName(ref.First, s.leaderEpoch, newNonce())
-		_, err := p.put(ctx, resolve(p.dir, ref.Key), object.Bytes(b), crc, "application/json")
+		_, err := p.put(ctx, resolve(p.dir, ref.Key), object.Bytes(b), crc, jsonOptions)
 		return err
 	})
 	if err != nil {
@@ -301,27 +268,44 @@ func (p *Partition) spill(ctx context.Context, what string, m *Manifest, s *step
 }
 
 // dropped lists the entries that a log start of start takes out of v: those that
-// were live in it and end below. A page may have to be read.
-func (p *Partition) dropped(ctx context.Context, v *view, start int64) ([]Entry, error) {
-	var out []Entry
-	take := func(entries []Entry) {
-		for i := range entries {
-			if e := &entries[i]; e.Last >= v.m.LogStart && e.Last < start {
-				out = append(out, *e)
-			}
+// were live in it and end below. If there is no room for all of them, it is the
+// oldest, and the log start behind them. A page may have to be read.
+func (p *Partition) dropped(ctx context.Context, v *view, start int64) (out []Entry, logStart int64, err error) {
+	room := p.room(v.m)
+	logStart = start
+	err = p.eachEntry(ctx, v, func(e *Entry) bool {
+		if e.Last < v.m.LogStart {
+			return true // dropped before; its page still lists it
+		}
+		if e.Last >= start {
+			return false
+		}
+		if len(out) == room {
+			logStart = max(v.m.LogStart, e.First)
+			return false
+		}
+		out = append(out, *e)
+		return true
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return out, logStart, nil
+}
+
+// room is how many entries of m may be dropped before some that were have been
+// deleted. It keeps a place for each page that empties with them.
+//
+//	len(Deleted) <= Config.MaxDeleted in every manifest written
+func (p *Partition) room(m *Manifest) int {
+	waiting := 0
+	for i := range m.Deleted {
+		if !p.collected[m.Deleted[i].Key] {
+			waiting++
 		}
 	}
-	for i := range v.m.Pages {
-		if ref := &v.m.Pages[i]; ref.First < start {
-			entries, err := p.pageEntries(ctx, ref)
-			if err != nil {
-				return nil, err
-			}
-			take(entries)
-		}
-	}
-	take(v.m.Entries)
-	return out, nil
+	per := p.t.cfg.PageEntries
+	return max(p.t.cfg.MaxDeleted-waiting-2, 0) * per / (per + 1) // two pages may have fewer than that left
 }
 
 // remember keeps a manifest that was just written: once it is committed, this

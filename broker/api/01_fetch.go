@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -109,7 +108,10 @@ func (f *fetch) run() {
 		if urgent || got >= f.req.minBytes || f.req.maxWait <= 0 || len(f.list) == 0 && f.set == nil {
 			return
 		}
-		if !f.wait(deadline) {
+		if !f.wait(f.patience(deadline)) {
+			if !f.pause.IsZero() {
+				return // it had its pause: what failed is told, and whatever else there is
+			}
 			// Once more, so that what came in the last moment is not held back a whole round trip.
 			f.dropResults()
 			f.pass(time.Now())
@@ -119,18 +121,26 @@ func (f *fetch) run() {
 	}
 }
 
-// pass reads every partition that may have something: hot ones first, then the cold ones in
-// parallel. urgent is true if there is something to tell beside records.
+// pass reads every partition that may have something: hot ones first, after what is ready of the cold
+// ones beside them, then the other cold ones in parallel. urgent is true if there is something to tell
+// beside records.
 func (f *fetch) pass(deadline time.Time) (got int64, urgent bool) {
-	f.results = f.results[:0]
-	budget := f.req.maxBytes
-	minOne := true
+	f.results, f.pause = f.results[:0], time.Time{}
+	list := f.take()
+	ready, urgent := f.coldTurn(list)
+	got = int64(ready)
+	budget, minOne := f.req.maxBytes-ready, ready == 0
 	var cold []*fetchPart
-	for _, p := range f.take() {
+	for _, p := range list {
 		f.results = append(f.results, p)
+		if p.res.data != nil || p.res.code != 0 { // had its turn
+			continue
+		}
 		n, isCold := f.readHot(p, budget, minOne)
 		if isCold {
-			cold = append(cold, p)
+			if !f.paused(p) {
+				cold = append(cold, p)
+			}
 			continue
 		}
 		urgent = urgent || p.tellsBeside()
@@ -139,8 +149,8 @@ func (f *fetch) pass(deadline time.Time) (got int64, urgent bool) {
 		minOne = minOne && n == 0
 	}
 	if len(cold) > 0 && (budget > 0 || minOne) {
-		n, bad := f.readCold(cold, budget, minOne, got, deadline)
-		got, urgent = got+n, urgent || bad
+		n, tell := f.readCold(cold, budget, minOne, got, deadline)
+		got, urgent = got+n, urgent || tell
 	}
 	return got, urgent
 }
@@ -179,69 +189,6 @@ func (f *fetch) readHot(p *fetchPart, budget int, minOne bool) (n int, cold bool
 		p.res.more = true
 	}
 	return p.res.bytes, false
-}
-
-type coldAnswer struct {
-	part *fetchPart
-	data *partition.ColdData
-	err  error
-}
-
-// coldLinger is how long a Fetch that has its min.bytes still waits for cold partitions that were
-// asked at the same time: long enough for neighbours of one burst, far below a round trip to S3.
-const coldLinger = 5 * time.Millisecond
-
-// readCold asks the tier for all cold partitions at once. What is not ready in time is answered
-// empty while its read goes on into the cache; hot data never waits for it (design 8.4).
-func (f *fetch) readCold(parts []*fetchPart, budget int, minOne bool, got int64, deadline time.Time) (n int64, bad bool) {
-	limit := time.Now().Add(f.api.cfg.Broker.RemoteFetchMaxWait())
-	if deadline.Before(limit) {
-		limit = deadline
-	}
-	if got >= f.req.minBytes {
-		limit = time.Now().Add(coldLinger)
-	}
-	ctx, cancel := context.WithDeadline(f.wreq.Conn.Context(), limit)
-	defer cancel()
-	share := max(budget/len(parts), 1)
-	answers := make(chan coldAnswer, len(parts))
-	var linger *time.Timer
-	for i, p := range parts {
-		one := minOne && i == 0 // one oversize allowance a response (KAFKA-19795)
-		go func() {
-			data, err := p.rep.ReadCold(ctx, p.offset, max(min(share, int(p.max)), 0), one)
-			answers <- coldAnswer{p, data, err}
-		}()
-	}
-	for range parts {
-		a := f.nextCold(answers, cancel)
-		switch {
-		case a.err == nil && a.data != nil:
-			a.part.res.data, a.part.res.bytes = a.data, a.data.Len()
-			n += int64(a.data.Len())
-			f.api.metrics.fetchedCold(a.part.rep.ID().Topic, a.data.Len())
-		case a.err != nil && !errors.Is(a.err, context.DeadlineExceeded) && !errors.Is(a.err, context.Canceled):
-			a.part.res.code, bad = errorCode(a.err).Code, true
-			f.api.readFailed(a.part.rep, a.err)
-		}
-		if got+n >= f.req.minBytes && n > 0 && linger == nil {
-			linger = time.AfterFunc(coldLinger, cancel)
-			defer linger.Stop()
-		}
-	}
-	return n, bad
-}
-
-// nextCold waits for one answer; a stop of the broker cuts all reads short.
-func (f *fetch) nextCold(answers <-chan coldAnswer, cancel context.CancelFunc) coldAnswer {
-	select {
-	case a := <-answers:
-		return a
-	case <-f.wreq.Conn.Draining():
-	case <-f.api.stopping:
-	}
-	cancel()
-	return <-answers
 }
 
 // unknown is the answer for a partition that is not here.

@@ -23,6 +23,7 @@ type fetch struct {
 	list    []*fetchPart // what take returned
 	results []*fetchPart // of the last pass
 	armed   bool         // the subscriptions of a request without session are on
+	pause   time.Time    // when what the last pass found failing may be told; zero: nothing failed
 
 	wake    waker
 	timer   *time.Timer

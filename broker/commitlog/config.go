@@ -48,4 +48,15 @@ type Options struct {
 	OnDurable func(durable int64)
 	LogStart  int64 // from raft: epochs below it are forgotten
 	TieredEnd int64 // from raft: nothing is ever appended below it
+	// Border is asked, at most once, where a log may begin whose segments below TieredEnd are damaged, if
+	// its own index files cannot tell the state there. nil: nobody knows. Its error is that of Open.
+	Border func() (Border, error)
+}
+
+// Border is a place where a log may begin: the epoch history below it, and the producer state as of it
+// (a snapshot, may be empty).
+type Border struct {
+	Offset    int64
+	Epochs    []EpochStart
+	Producers []byte
 }

@@ -1,6 +1,9 @@
 package commitlog
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // DropBefore removes the sealed, durable segments that lie wholly below offset: to the pool if
 // they may be recycled, else for good. The caller has made LogStart or TieredEnd durable before.
@@ -49,10 +52,16 @@ func (l *Log) chooseDrop(offset int64) ([]*segment, startFile, error) {
 		return nil, startFile{}, nil
 	}
 	last := list[n-1]
-	snapshot, err := l.snapshotOf(last)
-	if err != nil {
+	snapshot, err := l.snapshotAfter(last)
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		// What may go must not stay for ever because it is damaged. Later segments that are whole know
+		// their producers from their own indexes.
 		l.env.cfg.Log.Warn("producer state is lost", "segment", last.logName(), "cause", err)
-		snapshot = nil
+		snapshot, err = nil, nil
+	}
+	if err != nil {
+		return nil, startFile{}, fmt.Errorf("producers at offset %d: %w", last.meta.next, err)
 	}
 	next := last.meta.next
 	return list[:n], startFile{base: next, generation: generation, history: history.truncated(next), snapshot: snapshot}, nil

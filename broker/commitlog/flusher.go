@@ -17,6 +17,12 @@ const (
 	flushThenLazy            // a worker syncs it and it became dirty meanwhile, but may wait
 )
 
+// flushGroup bounds the logs that a worker takes at a time. It takes its share of those that wait, has
+// the disk begin to write all of them, and then syncs one after the other: each finds its bytes
+// written, which halves the time and the CPU of its fdatasync. A larger group would begin so early
+// that new appends to the same pages have them written twice.
+const flushGroup = 16
+
 // flushQueue holds the dirty logs in the order in which they became dirty. While a log's
 // fdatasync runs, its further appends gather and go out with the next one: that is the group
 // commit, and there is no timer in it. Its length is bounded by the number of logs.
@@ -87,21 +93,31 @@ func (q *flushQueue) pushDue(now time.Time) {
 	q.mu.lazy = keep
 }
 
-// pop waits for a dirty log; ok is false when the queue is closed and empty.
-func (q *flushQueue) pop() (l *Log, ok bool) {
+// pop waits for dirty logs and appends one worker's share of them to group; nothing when the queue is
+// closed and empty. They stay queued until begin, so that what is appended before it belongs to the
+// flush that begin starts.
+func (q *flushQueue) pop(group []*Log, workers int) []*Log {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.mu.head == len(q.mu.ready) {
 		if q.mu.closed {
-			return nil, false
+			return group
 		}
 		q.wake.Wait()
 	}
-	l = q.mu.ready[q.mu.head]
-	q.mu.ready[q.mu.head] = nil
-	q.mu.head++
+	ready := q.mu.ready[q.mu.head:]
+	n := min((len(ready)+workers-1)/workers, flushGroup)
+	group = append(group, ready[:n]...)
+	clear(ready[:n])
+	q.mu.head += n
+	return group
+}
+
+// begin starts a worker's turn with a log that it popped.
+func (q *flushQueue) begin(l *Log) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	l.flushState = flushRuns
-	return l, true
 }
 
 // done ends a worker's turn with a log.
@@ -130,21 +146,54 @@ func (q *flushQueue) close() {
 
 // flushWorker syncs dirty logs until the environment closes.
 func (e *Env) flushWorker() {
+	var space [flushGroup]*Log
 	for {
-		l, ok := e.queue.pop()
-		if !ok {
+		group := e.queue.pop(space[:0], e.cfg.FlushParallel)
+		if len(group) == 0 {
 			return
 		}
-		l.flushMu.Lock()
-		err := l.flush()
-		l.flushMu.Unlock()
-		// After a storage error nothing is acknowledged, not even what an earlier flush covered.
-		if err == nil {
-			l.notify()
-			l.zeroAhead()
+		if len(group) > 1 { // else the sync itself begins to write at once
+			for _, l := range group {
+				l.startWriteback()
+			}
 		}
-		e.queue.done(l)
+		for i, l := range group {
+			group[i] = nil
+			e.flushOne(l)
+		}
 	}
+}
+
+func (e *Env) flushOne(l *Log) {
+	e.queue.begin(l)
+	l.flushMu.Lock()
+	err := l.flush()
+	l.flushMu.Unlock()
+	// After a storage error nothing is acknowledged, not even what an earlier flush covered.
+	if err == nil {
+		l.notify()
+		l.zeroAhead()
+	}
+	e.queue.done(l)
+}
+
+// startWriteback has the disk begin with what the next flush waits for. It promises nothing: an error
+// of the disk stays with the file until that flush's fdatasync reports it.
+func (l *Log) startWriteback() {
+	l.mu.Lock()
+	s := l.activeLocked()
+	if s == nil || s.synced >= s.meta.size {
+		l.mu.Unlock()
+		return
+	}
+	from, size := s.synced, s.meta.size
+	l.mu.Unlock()
+	f, err := s.pin()
+	if err != nil {
+		return // the flush meets it too, if it matters
+	}
+	defer s.unpin()
+	f.StartWriteback(from, size-from)
 }
 
 // notify tells a rise of Durable. It may be told twice, and after a truncation that came between it

@@ -16,6 +16,17 @@ type indexEntry struct {
 
 const noTime = math.MinInt64
 
+// indexDensity bounds an index whatever index.interval.bytes says: at position p two entries lie at
+// least p/indexDensity apart. So the first 256 Ki entries may lie as dense as the batches do, and
+// after that their number grows with the logarithm of the position: at most 1.6 million, 25 MiB, in a
+// segment of 2 GiB of the smallest batches (without it 35 million, more than a file may have). A
+// lookup then walks 8 KiB of headers at most. Half would walk 16 KiB, double would not fit into the
+// memory that all indexes share. The default interval is not touched below 1 GiB.
+const indexDensity = 1 << 18
+
+// spacing is the smallest distance from the newest entry at which a batch at pos gets one.
+func spacing(pos, interval int64) int64 { return max(interval, pos/indexDensity) }
+
 // DefaultIndexInterval is index.interval.bytes of Kafka. At 16 bytes an entry the index takes
 // 0.4 % of the segment; a lookup then walks at most 4 KiB of headers, which is one small read.
 // Half would double the index for no fewer reads, double would double the bytes of each walk.

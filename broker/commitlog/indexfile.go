@@ -43,8 +43,8 @@ const (
 	flagVoid uint16 = 1 // start file only: a reset is under way, every segment here is void
 )
 
-// maxIndexBytes bounds what is read of an index file: the entries of the largest segment at the
-// densest interval, and as much again for producers.
+// maxIndexBytes bounds what is read of an index file: ten times the entries of the largest segment
+// (see indexDensity), and with them epochs, aborted transactions and producers.
 const maxIndexBytes = 256 << 20
 
 var errIndex = errors.New("index file is corrupt")
@@ -73,6 +73,7 @@ type indexFile struct {
 	history   epochHistory
 	abortedBy []AbortedTxn
 	snapshot  []byte
+	lost      error // why the snapshot is not that of the whole log; such a file is never written
 }
 
 func (x *indexFile) encode() []byte {

@@ -12,10 +12,13 @@ func (l *Log) indexOf(s *segment) (*segIndex, error) {
 	}
 	file, err := l.readIndex(s)
 	if errors.Is(err, errIndex) || isNotExist(err) {
-		return l.rebuildIndex(s, err)
+		file, err = l.rebuildIndex(s, err)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if x := s.index.Load(); x != nil {
+		return x, nil
 	}
 	x := &segIndex{entries: file.index, aborted: file.abortedBy}
 	if s.index.CompareAndSwap(nil, x) {
@@ -36,37 +39,46 @@ func (l *Log) readIndex(s *segment) (*indexFile, error) {
 	return x, nil
 }
 
-// rebuildIndex scans a sealed segment whose index file is gone or corrupt. Every byte must be a
-// batch in its place: a sealed segment has no torn tail.
-func (l *Log) rebuildIndex(s *segment, cause error) (*segIndex, error) {
+// rebuildIndex scans a sealed segment whose index file is gone or corrupt, and has it written anew.
+// Every byte must be a batch in its place: a sealed segment has no torn tail.
+func (l *Log) rebuildIndex(s *segment, cause error) (*indexFile, error) {
 	l.env.cfg.Log.Warn("rebuilding index", "segment", s.logName(), "cause", cause)
 	x, err := l.scanSealed(s)
 	if err != nil {
 		return nil, err
 	}
 	index := &segIndex{entries: x.index, aborted: x.abortedBy}
+	if x.lost != nil { // good enough to read by, but nothing to find at the next start
+		if s.index.CompareAndSwap(nil, index) {
+			l.env.indexes.add(s, index.bytes())
+		}
+		return x, nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := s.index.Load(); old != nil {
-		return old, nil
+	if s.sealing == nil {
+		l.env.indexes.removed(s)
+		s.index.Store(index)
+		s.sealing, s.persisted = x, false
+		l.env.janitor.pushSeal(l)
 	}
-	s.index.Store(index)
-	s.sealing, s.persisted = x, false
-	l.env.janitor.pushSeal(l)
-	return index, nil
+	return x, nil
 }
 
 // scanSealed reads all of a sealed segment and makes its index file anew.
 func (l *Log) scanSealed(s *segment) (*indexFile, error) {
+	table, lost := l.producersBefore(s)
+	var damaged *DamagedError
+	if errors.As(lost, &damaged) { // another segment is: this one can still be read
+		table = &producerTable{}
+	} else if lost != nil {
+		return nil, lost
+	}
 	f, err := s.pin()
 	if err != nil {
 		return nil, err
 	}
 	defer s.unpin()
-	table, err := l.producersBefore(s)
-	if err != nil {
-		return nil, err
-	}
 	fresh := newSegment(l.env, l.dir, s.base, s.meta.createdMS)
 	known := epochHistory(l.Epochs())
 	r := &replay{
@@ -80,7 +92,9 @@ func (l *Log) scanSealed(s *segment) (*indexFile, error) {
 	if fresh.meta.next != s.meta.next || fresh.meta.size != s.meta.size {
 		return nil, damagedf(s.logName(), fresh.meta.size, fresh.meta.next, "sealed segment [%d, %d) in %d bytes: %s", s.base, s.meta.next, s.meta.size, r.why)
 	}
-	return sealedFile(fresh, known.truncated(s.meta.next), table), nil
+	x := sealedFile(fresh, known.truncated(s.meta.next), table)
+	x.lost = lost
+	return x, nil
 }
 
 // sealedFile makes the index file of a segment that was scanned to its end.
@@ -94,34 +108,52 @@ func sealedFile(s *segment, history epochHistory, table *producerTable) *indexFi
 }
 
 // producersBefore is the producer state as of the base of a segment: from the index of the one
-// before it, or from the start file. Where neither can tell it is empty: an unknown producer is
-// believed (see producers.go).
+// before it, or from the start file. Where that index cannot be read the segment before is scanned in
+// turn, back to one that can tell: with an empty state a retry of a batch that is in the log would be
+// taken for a new one. An error says that some of these segments are damaged.
 func (l *Log) producersBefore(s *segment) (*producerTable, error) {
 	snapshot, err := l.snapshotBefore(s)
-	if err != nil && !errors.Is(err, errIndex) && !isNotExist(err) {
-		return nil, err
+	if err != nil {
+		return nil, fmt.Errorf("producers before %s: %w", s.logName(), err)
 	}
-	if err == nil {
-		table, at, err := decodeProducers(snapshot)
-		if err == nil && at <= s.base {
-			return table, nil
-		}
+	table, at, err := decodeProducers(snapshot)
+	if err != nil {
+		return nil, fmt.Errorf("producers before %s: %w", s.logName(), err)
 	}
-	l.env.cfg.Log.Warn("producer state is lost", "segment", s.logName(), "cause", err)
-	return &producerTable{}, nil
+	if at > s.base {
+		return nil, fmt.Errorf("producers before %s: snapshot as of %d: %w", s.logName(), at, errSnapshot)
+	}
+	return table, nil
 }
 
 func (l *Log) snapshotBefore(s *segment) ([]byte, error) {
 	list := l.list()
 	i := find(list, s.base-1)
-	if i < 0 || list[i].meta.next != s.base {
-		start, err := l.readStart()
-		if err != nil || start.base != s.base {
-			return nil, err
-		}
-		return start.snapshot, nil
+	if i >= 0 && list[i].meta.next == s.base {
+		return l.snapshotAfter(list[i])
 	}
-	return l.snapshotOf(list[i])
+	start, err := l.readStart()
+	if err != nil {
+		return nil, err
+	}
+	if start.base != s.base {
+		return nil, errRetired // the segment was dropped meanwhile, and those before it
+	}
+	return start.snapshot, nil
+}
+
+// snapshotAfter is the producer snapshot as of the end of a sealed segment: from its index, else by
+// scanning it.
+func (l *Log) snapshotAfter(s *segment) ([]byte, error) {
+	b, err := l.snapshotOf(s)
+	if !errors.Is(err, errIndex) && !isNotExist(err) {
+		return b, err
+	}
+	x, err := l.rebuildIndex(s, err)
+	if err != nil {
+		return nil, err
+	}
+	return x.snapshot, x.lost
 }
 
 // snapshotOf is the producer snapshot as of the end of a sealed segment.

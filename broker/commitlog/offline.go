@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path"
@@ -57,7 +58,8 @@ type SegmentReport struct {
 	Tail       string // what follows the data: "", "zeros", or "bytes that are not the next batch"
 }
 
-// InspectSegment walks a segment file and calls each for every batch, until it answers false.
+// InspectSegment walks a segment file, whose first batch says the base offset if its name does
+// not, and calls each for every batch, until it answers false.
 // It goes on after a wrong checksum, and stops where no next batch follows.
 func InspectSegment(name string, each func(BatchReport) bool) (SegmentReport, error) {
 	return inspectSegment(vfs.NewOS(), name, each)
@@ -65,16 +67,20 @@ func InspectSegment(name string, each func(BatchReport) bool) (SegmentReport, er
 
 func inspectSegment(fsys vfs.FS, name string, each func(BatchReport) bool) (SegmentReport, error) {
 	rep := SegmentReport{Logical: -1}
-	base, ok := parseSegmentName(path.Base(name), logSuffix)
-	if !ok {
-		return rep, fmt.Errorf("inspect %s: not the name of a segment file", name)
-	}
-	rep.Base, rep.Next = base, base
 	f, err := fsys.Open(name)
 	if err != nil {
 		return rep, fmt.Errorf("inspect: %w", err)
 	}
 	defer f.Close()
+	base, named := parseSegmentName(path.Base(name), logSuffix)
+	if !named { // what lz4 -d made of a cold object, or a copy
+		var head [8]byte
+		if _, err := f.ReadAt(head[:], 0); err != nil {
+			return rep, fmt.Errorf("inspect %s: %w", name, err)
+		}
+		base = int64(binary.BigEndian.Uint64(head[:]))
+	}
+	rep.Base, rep.Next = base, base
 	if rep.FileBytes, err = f.Size(); err != nil {
 		return rep, fmt.Errorf("inspect %s: %w", name, err)
 	}

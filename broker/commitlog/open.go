@@ -10,8 +10,9 @@ import (
 
 // Open opens the log in o.Dir, which need not exist: directory and first file are made by the first
 // append. After a clean stop it reads the directory and nothing else; otherwise it recovers (see
-// recover.go). A *DamagedError says that durable bytes are missing or changed; the directory is
-// then left as it is.
+// recover.go). A *DamagedError says that durable bytes are missing or changed that nobody else has; the
+// directory is then left as it is. Damage of segments that lie wholly below TieredEnd or LogStart moves
+// the local start past them (see recoverpast.go).
 func Open(env *Env, o Options) (*Log, error) {
 	if err := env.Failed(); err != nil {
 		return nil, err
@@ -33,7 +34,7 @@ func Open(env *Env, o Options) (*Log, error) {
 		}
 	}
 	if !clean {
-		if err := l.recover(o.Checkpoint, files); err != nil {
+		if err := l.recover(o, files); err != nil {
 			return nil, fmt.Errorf("recover log %s: %w", o.Dir, err)
 		}
 	}

@@ -3,6 +3,8 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"varve/broker/internal/vfs"
 )
@@ -20,30 +22,54 @@ type recovery struct {
 	files dirFiles
 	ck    *Checkpoint
 	start startFile
+	past  []*DamagedError // what lies below start, which the tier or nobody needs; see recoverpast.go
 
 	sealed  []*segment
 	tail    []int64 // bases after the last segment with an index file
 	history epochHistory
 	table   *producerTable
+	opened  []*segment
 
 	kept []*segment // tail segments that have data, or are the empty last one
 	next int64
 }
 
-func (l *Log) recover(ck *Checkpoint, files dirFiles) error {
-	r := &recovery{log: l, files: files, ck: ck}
-	start, err := l.readStart()
+func (l *Log) recover(o Options, files dirFiles) error {
+	r := &recovery{log: l, files: files, ck: o.Checkpoint}
+	err := r.begin()
+	if err == nil {
+		err = r.find()
+	}
+	var damage *DamagedError
+	if errors.As(err, &damage) {
+		r, err = r.findPast(o, damage)
+	}
 	if err != nil {
 		return err
 	}
-	r.start = start
-	if start.void {
-		if err := r.finishReset(); err != nil {
+	for _, step := range []func() error{r.moveStart, r.clean, r.settle} {
+		if err := step(); err != nil {
 			return err
 		}
 	}
-	for _, step := range []func() error{r.classify, r.stateAtTail, r.scanTail, r.judge, r.clean, r.settle} {
+	return nil
+}
+
+// begin reads the start file.
+func (r *recovery) begin() (err error) {
+	if r.start, err = r.log.readStart(); err == nil && r.start.void {
+		return r.finishReset()
+	}
+	return err
+}
+
+// find decides what the log is. It changes nothing on disk.
+func (r *recovery) find() error {
+	for _, step := range []func() error{r.classify, r.stateAtTail, r.scanTail, r.judge} {
 		if err := step(); err != nil {
+			for _, s := range r.opened {
+				s.closeIdle()
+			}
 			return err
 		}
 	}
@@ -89,7 +115,7 @@ func (r *recovery) classify() error {
 	for _, b := range bases {
 		present[b] = true
 	}
-	for b := range r.files.indexes {
+	for _, b := range slices.Sorted(maps.Keys(r.files.indexes)) {
 		if b >= r.start.base && !present[b] {
 			return damagedf(l.dir+"/"+segmentName(b, logSuffix), -1, b, "sealed segment is missing, its index is there")
 		}
@@ -144,7 +170,7 @@ func (r *recovery) footer(base int64) (*segmentMeta, error) {
 		return nil, err
 	}
 	if size < f.size {
-		return nil, damagedf(l.dir+"/"+segmentName(base, logSuffix), size, -1, "sealed segment of %d bytes has %d", f.size, size)
+		return nil, damagedf(l.dir+"/"+segmentName(base, logSuffix), size, base, "sealed segment of %d bytes has %d", f.size, size)
 	}
 	return &f.segmentMeta, nil
 }
@@ -181,7 +207,7 @@ func (r *recovery) sealSegment(s *segment, walk *replay) {
 func (r *recovery) walk(base, stop int64) (*segment, *replay, error) {
 	l := r.log
 	s := newSegment(l.env, l.dir, base, l.env.cfg.Now().UnixMilli())
-	f, size, err := l.openTail(s)
+	f, size, err := r.openTail(s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -199,7 +225,8 @@ func (r *recovery) walk(base, stop int64) (*segment, *replay, error) {
 
 // openTail pins an unsealed segment file and forgets its cached pages first: after a failed
 // fdatasync the cache may show bytes that the disk does not have.
-func (l *Log) openTail(s *segment) (vfs.File, int64, error) {
+func (r *recovery) openTail(s *segment) (vfs.File, int64, error) {
+	r.opened = append(r.opened, s)
 	f, err := s.pin()
 	if err != nil {
 		return nil, 0, err

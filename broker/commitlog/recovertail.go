@@ -47,7 +47,7 @@ func (r *recovery) scanOne(base int64, first bool) (*segment, *replay, error) {
 func (r *recovery) scanFromCheckpoint(base int64) (*segment, *replay, error) {
 	l := r.log
 	s := newSegment(l.env, l.dir, base, l.env.cfg.Now().UnixMilli())
-	f, size, err := l.openTail(s)
+	f, size, err := r.openTail(s)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -193,3 +193,66 @@ func TestFilesAreReusedOnlyAfterAQuickFill(t *testing.T) {
 		t.Fatalf("%v", steps.seen)
 	}
 }
+
+// TestATakenFileIsInItsPlaceBeforeAnythingInItIsDurable kills after the first write into a file that was
+// renamed out of the pool, before any sync of its new name, and cuts the power after the start that found
+// it; and it cuts the power once the write is durable. Whoever relies on the file syncs its name first.
+func TestATakenFileIsInItsPlaceBeforeAnythingInItIsDurable(t *testing.T) {
+	mem := vfs.NewMem()
+	steps := &stepCount{}
+	var killed *vfs.Mem
+	taken := false
+	cfg := testEnvConfig(mem)
+	cfg.OnStep = func(step string) {
+		steps.note(step)
+		switch step { // both under the log's lock; nothing is left for a flush worker to sync
+		case "recycle.taken":
+			taken = true
+		case "append.written":
+			if taken {
+				taken, killed = false, mem.KillClone()
+			}
+		}
+	}
+	l := openTestLog(t, newTestEnv(t, cfg), Options{})
+	for found := 0; found < 3; {
+		l.mustAppend(t, 1, fixedBatch(0, l.LEO()))
+		l.w.wait(l.LEO())
+		if killed == nil {
+			_, _, err := l.DropBefore(l.LEO() - 3)
+			mustNot(t, err)
+			continue
+		}
+		for name, fs := range map[string]*vfs.Mem{"power cut": mem.CrashClone(nil), "kill": killed} {
+			end, after := startThenCut(t, fs)
+			if end != l.LEO() {
+				t.Fatalf("%s after a file was taken: end %d of %d", name, end, l.LEO())
+			}
+			if again, _, err := openAndCheck(after, 0, anything(l, t)); err != nil || again != end {
+				t.Fatalf("%s after a file was taken, a start, and a power cut: end %d of %d, %v", name, again, end, err)
+			}
+		}
+		killed = nil
+		found++
+	}
+}
+
+// startThenCut opens partition 0 and cuts the power as soon as the log says what is durable, before the
+// janitor has written an index, which syncs the directory too.
+func startThenCut(t *testing.T, fs *vfs.Mem) (end int64, after *vfs.Mem) {
+	t.Helper()
+	cut := make(chan struct{})
+	cfg := testEnvConfig(fs)
+	cfg.OnStep = func(step string) {
+		if step == "roll.before-index" {
+			<-cut
+		}
+	}
+	e := newTestEnv(t, cfg)
+	l, err := Open(e, Options{Dir: partitionDir(0), Config: testConfig()})
+	mustNot(t, err)
+	end, after = l.Durable(), fs.CrashClone(nil)
+	close(cut)
+	mustNot(t, errors.Join(l.Close(), e.Close()))
+	return end, after
+}

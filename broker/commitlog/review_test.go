@@ -85,7 +85,7 @@ func TestALazyAppendDuringAFlushIsFlushedLater(t *testing.T) {
 	l.cfg.Store(&cfg)
 	now := time.UnixMilli(1_700_000_000_000)
 	q.push(l)
-	q.pop()
+	q.begin(q.pop(nil, 1)[0])
 	q.pushLazy(l, now) // appended after the flush took its snapshot
 	q.done(l)
 	q.pushDue(now.Add(cfg.FlushEvery))

@@ -20,12 +20,18 @@ func (l *Log) segmentForLocked(n, next, nowMS int64) (*segment, error) {
 	}
 	cfg := l.config()
 	full := s.meta.size+n > cfg.SegmentBytes || next-s.base > math.MaxInt32
-	old := cfg.SegmentAge > 0 && nowMS-s.meta.createdMS > cfg.SegmentAge.Milliseconds()
+	old := cfg.SegmentAge > 0 && s.ageMS(nowMS) > cfg.SegmentAge.Milliseconds()
 	if !full && !old {
 		return s, nil
 	}
-	quick := full && cfg.RecycleWindow > 0 && nowMS-s.meta.createdMS <= cfg.RecycleWindow.Milliseconds()
+	quick := full && cfg.RecycleWindow > 0 && s.ageMS(nowMS) <= cfg.RecycleWindow.Milliseconds()
 	return l.rollLocked(nowMS, quick)
+}
+
+// ageMS is how far its first append lies from now. A clock that was far ahead then and is right again must
+// not keep the segment open until it catches up.
+func (s *segment) ageMS(nowMS int64) int64 {
+	return max(nowMS-s.meta.createdMS, s.meta.createdMS-nowMS)
 }
 
 // Roll seals the active segment if it holds anything. reason is for the log line.
@@ -54,7 +60,7 @@ func (l *Log) MaybeRollByAge(now time.Time) (bool, error) {
 	age := l.config().SegmentAge
 	l.mu.Lock()
 	s := l.activeLocked()
-	due := s != nil && age > 0 && s.meta.size > 0 && now.UnixMilli()-s.meta.createdMS > age.Milliseconds()
+	due := s != nil && age > 0 && s.meta.size > 0 && s.ageMS(now.UnixMilli()) > age.Milliseconds()
 	l.mu.Unlock()
 	if !due {
 		return false, nil

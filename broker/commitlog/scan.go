@@ -27,6 +27,10 @@ const scanBuffer = 64 << 10
 
 var scanBuffers = sync.Pool{New: func() any { b := make([]byte, scanBuffer); return &b }}
 
+// keepLarge bounds the buffer for one large batch that a scanner keeps for the next walk: above it are
+// few topics, and a walk of a segment pays for one buffer only.
+const keepLarge = 2 << 20
+
 var scanners = sync.Pool{New: func() any { return new(scanner) }}
 
 // scanner walks the batches of a segment from pos up to end. It never allocates more than one
@@ -48,14 +52,18 @@ var errNoBatch = errors.New("no batch here")
 func newScanner(r io.ReaderAt, pos, end int64) *scanner {
 	p := scanBuffers.Get().(*[]byte)
 	s := scanners.Get().(*scanner)
-	*s = scanner{r: r, pos: pos, end: end, pooled: p, buf: (*p)[:0], chunk: scanBuffer}
+	*s = scanner{r: r, pos: pos, end: end, pooled: p, buf: (*p)[:0], chunk: scanBuffer, large: s.large}
 	return s
 }
 
 // close gives the scanner and its buffer back; views die here. It is called once.
 func (s *scanner) close() {
 	scanBuffers.Put(s.pooled)
-	*s = scanner{}
+	large := s.large
+	if cap(large) > keepLarge {
+		large = nil
+	}
+	*s = scanner{large: large}
 	scanners.Put(s)
 }
 

@@ -102,17 +102,7 @@ func (r *SegmentReader) First() int64 { return r.first }
 func (r *SegmentReader) Info() SegmentInfo { return r.meta.info(true) }
 
 // Producers is the producer snapshot as of the end of the segment.
-func (r *SegmentReader) Producers() ([]byte, error) {
-	b, err := r.log.snapshotOf(r.view.seg)
-	if errors.Is(err, errIndex) || isNotExist(err) {
-		x, err := r.log.scanSealed(r.view.seg)
-		if err != nil {
-			return nil, err
-		}
-		return x.snapshot, nil
-	}
-	return b, err
-}
+func (r *SegmentReader) Producers() ([]byte, error) { return r.log.snapshotAfter(r.view.seg) }
 
 // Aborted lists the aborted transactions that overlap the range, those that began before it too.
 func (r *SegmentReader) Aborted() ([]AbortedTxn, error) {

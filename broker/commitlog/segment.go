@@ -236,7 +236,7 @@ func (s *segment) retire() (free, sent bool) {
 // addBatch extends the meta and the index of the active segment by a batch at pos. The caller holds
 // Log.mu.
 func (s *segment) addBatch(h batchHead, interval int64) {
-	if len(s.entries) == 0 || h.pos-s.lastEntry >= interval {
+	if len(s.entries) == 0 || h.pos-s.lastEntry >= spacing(h.pos, interval) {
 		before := int64(noTime)
 		if s.meta.size > 0 {
 			before = s.meta.maxTime

@@ -105,8 +105,8 @@ type (
 		Bytes       int64  `json:"bytes"`
 	}
 
-	// SetLogStart moves the start of a partition's log (DeleteRecords, local retention). A batch of
-	// them is one Propose. Refused with ErrGoesBack, and Value the LogStart that stands, below it.
+	// SetLogStart moves the start of a partition's log (DeleteRecords, local retention). What is
+	// pending on a broker goes as one Propose. Refused with ErrGoesBack, and Value the LogStart that stands, below it.
 	SetLogStart struct {
 		TopicID     TopicID `json:"topic_id"`
 		Partition   int32   `json:"partition"`

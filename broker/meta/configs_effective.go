@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// KeyTierFetchRate is the topic config that bounds what a broker reads of a topic from the store.
+const KeyTierFetchRate = "varve.tier.fetch.max.bytes.per.second"
+
 // TopicConfig is what a topic's configs come to: every key parsed, cluster defaults and built-in
 // defaults filled in. Times are milliseconds and sizes bytes, as in Kafka; -1 means no limit.
 type TopicConfig struct {
@@ -46,6 +49,8 @@ type TopicConfig struct {
 	TierMaxDelayMS int64
 	// TierObjectBytes is the size up to which small neighbours are joined into one object.
 	TierObjectBytes int64
+	// TierFetchBytesPerSecond bounds what a broker reads of the topic from the store.
+	TierFetchBytesPerSecond int64
 	// TierCompress is varve.tier.compression=auto.
 	TierCompress bool
 
@@ -79,7 +84,7 @@ func Effective(layers ...map[string]string) TopicConfig {
 		Tiered: v.boolean(keyRemote), TierCopyDisabled: v.boolean("remote.log.copy.disable"),
 		TierDeleteOnDisable: v.boolean("remote.log.delete.on.disable"),
 		TierMaxDelayMS:      v.long("varve.tier.max.delay.ms"), TierObjectBytes: v.long("varve.tier.object.bytes"),
-		TierCompress: v.checked("varve.tier.compression") != "none",
+		TierFetchBytesPerSecond: v.long(KeyTierFetchRate), TierCompress: v.checked("varve.tier.compression") != "none",
 	}
 	c.LocalRetentionMS = localRetention(v.long("local.retention.ms"), c.RetentionMS)
 	c.LocalRetentionBytes = localRetention(v.long("local.retention.bytes"), c.RetentionBytes)

@@ -227,6 +227,10 @@ var tierKeys = []ConfigKey{
 		doc: "Size up to which small neighbouring segments are joined into one object. A segment is never split.",
 	},
 	{
+		Name: KeyTierFetchRate, Type: ConfigLong, Default: maxLong, Valid: "at least 1", check: atLeast(1),
+		doc: "Most bytes a second that one broker reads of this topic from the object store, on top of the broker's own limit. What caches hold is not counted.",
+	},
+	{
 		Name: "varve.tier.compression", Type: ConfigString, Default: "auto", Valid: "auto or none", check: oneOf("auto", "none"),
 		doc: "auto compresses batches that the producer did not, with lz4, where that saves an eighth; none stores all bytes as they are.",
 	},

@@ -189,7 +189,7 @@ func TestEffectiveConfigIsTheDefaultOfEveryKey(t *testing.T) {
 		MaxMessageBytes: 1048588, CompressionType: "producer", GzipLevel: -1, LZ4Level: 9, ZstdLevel: 3,
 		TimestampBeforeMaxMS: math.MaxInt64, TimestampAfterMaxMS: 3600000, MinInsyncReplicas: 1, FlushMS: math.MaxInt64,
 		MaxCompactionLagMS: math.MaxInt64, DeleteRetentionMS: 86400000, MinCleanableDirtyRatio: 0.5,
-		TierMaxDelayMS: 3600000, TierObjectBytes: 128 << 20, TierCompress: true,
+		TierMaxDelayMS: 3600000, TierObjectBytes: 128 << 20, TierFetchBytesPerSecond: math.MaxInt64, TierCompress: true,
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("have %+v\nwant %+v", c, want)

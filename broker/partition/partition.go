@@ -13,7 +13,6 @@ package partition
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strconv"
@@ -139,11 +138,10 @@ type Replica struct {
 		stopped  bool
 		acks     ackQueue
 	}
-	open struct {
-		sync.Mutex
-		err error // a damaged replica stays closed; zero means not tried or open
-	}
-	subs struct {
+	open      openState
+	fault     atomic.Pointer[coldFault]
+	damagedTo atomic.Int64 // local segments below it are damaged and tiered: the workers drop them
+	subs      struct {
 		sync.Mutex
 		first *Sub
 	}
@@ -189,111 +187,6 @@ func (r *Replica) Cold() *tiering.Partition {
 func (r *Replica) Dir() string {
 	return filepath.Join(r.cfg.Dir, r.cfg.ID.TopicIDText, strconv.Itoa(int(r.cfg.ID.Partition)))
 }
-
-// Log opens the local log on first use; idle partitions cost no file and no goroutine.
-func (r *Replica) Log() (*commitlog.Log, error) {
-	if l := r.log.Load(); l != nil {
-		return l, nil
-	}
-	r.open.Lock()
-	defer r.open.Unlock()
-	if l := r.log.Load(); l != nil {
-		return l, nil
-	}
-	if r.open.err != nil {
-		return nil, r.open.err
-	}
-	r.mu.Lock()
-	stopped := r.mu.stopped
-	r.mu.Unlock()
-	if stopped {
-		return nil, fmt.Errorf("open %s: %w", r.cfg.ID, ErrStopped)
-	}
-	l, err := r.openLog()
-	if err != nil {
-		var damaged *commitlog.DamagedError
-		if errors.As(err, &damaged) {
-			// The replica gives up its seats; with no other replica it stays offline until an
-			// operator or the tier decides. A log never just gets shorter (design 5, Damage).
-			r.open.err = fmt.Errorf("open %s: %w: %w", r.cfg.ID, ErrStorage, err)
-			r.cfg.Log.Error("replica damaged, partition offline", "partition", r.cfg.ID.String(), "err", err)
-			return nil, r.open.err
-		}
-		return nil, fmt.Errorf("open %s: %w: %w", r.cfg.ID, ErrStorage, err)
-	}
-	r.log.Store(l)
-	r.mu.Lock()
-	// What Apply brought while the log was being opened: it saw no log to tell.
-	l.SetConfig(r.conf.Load().Log)
-	l.SetTieredEnd(r.tierEnd.Load())
-	l.SetLogStart(r.logStart.Load())
-	r.startHWLocked(l)
-	done := r.advanceHWLocked()
-	r.mu.Unlock()
-	done.finish(nil)
-	return l, nil
-}
-
-func (r *Replica) openLog() (*commitlog.Log, error) {
-	conf := r.conf.Load()
-	if conf == nil {
-		return nil, errors.New("no assignment applied yet")
-	}
-	o := commitlog.Options{
-		Dir: r.Dir(), Config: conf.Log, Clean: r.cfg.Clean, OnDurable: r.onDurable,
-		LogStart: r.logStart.Load(), TieredEnd: r.tierEnd.Load(),
-	}
-	if st, ok := r.cfg.States.Get(r.cfg.ID); ok {
-		r.cachedHW = st.HW
-		o.Checkpoint, o.Clean = &st.Checkpoint, o.Clean && !st.Unproven
-	}
-	l, err := commitlog.Open(r.cfg.Env, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.voidBelowTier(l); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
-}
-
-// voidBelowTier drops a local log that ends below what is tiered and starts it at the tier border
-// (design 8.2): the committed cold range is a replica that is always in sync. A log that ends below
-// LogStart (write.caching lost its tail after DeleteRecords) goes on at LogStart: what would be
-// appended below it could never be read.
-func (r *Replica) voidBelowTier(l *commitlog.Log) error {
-	end, start := r.tierEnd.Load(), r.logStart.Load()
-	if l.LEO() >= max(end, start) {
-		return nil
-	}
-	if start >= end { // everything below was deleted: nothing to fetch
-		return l.ResetTo(start, nil, nil)
-	}
-	if r.cold == nil {
-		return fmt.Errorf("local log ends at %d, below the tiered end %d, and no store is configured", l.LEO(), end)
-	}
-	ctx, cancel := context.WithTimeout(r.life, borderTimeout)
-	defer cancel()
-	epochs, err := r.cold.Epochs(ctx)
-	if err != nil {
-		return fmt.Errorf("epochs at tier border %d: %w", end, err)
-	}
-	producers, _, err := r.cold.Producers(ctx)
-	if err != nil {
-		return fmt.Errorf("producers at tier border %d: %w", end, err)
-	}
-	r.cfg.Log.Warn("local log is void below the tier, starting at its border",
-		"partition", r.cfg.ID.String(), "log_end", l.LEO(), "tiered_end", end)
-	starts := make([]commitlog.EpochStart, len(epochs))
-	for i, e := range epochs {
-		starts[i] = commitlog.EpochStart{Epoch: e.Epoch, Start: e.Start}
-	}
-	return l.ResetTo(end, starts, producers)
-}
-
-// borderTimeout bounds the bucket reads of a start at the tier border; the caller answers a
-// retriable error and the next request tries again.
-const borderTimeout = 10 * time.Second
 
 // startHWLocked sets where HW begins: max(checkpoint, TieredEnd, LogStart), at most LEO (design 5).
 func (r *Replica) startHWLocked(l *commitlog.Log) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"varve/broker/commitlog"
 	"varve/tiering"
@@ -54,7 +55,7 @@ func (r *Replica) ReadHot(offset int64, maxBytes int, minOne, committed bool) (H
 	}
 	h.Span, err = l.Read(offset, end, maxBytes, minOne)
 	switch {
-	case errors.Is(err, commitlog.ErrOutOfRange): // local retention passed by meanwhile
+	case errors.Is(err, commitlog.ErrOutOfRange), r.passDamage(l, offset, err): // local retention passed by meanwhile
 		return r.belowLocal(h, offset)
 	case err != nil:
 		return h, fmt.Errorf("read %s at %d: %w: %w", r.cfg.ID, offset, ErrStorage, err)
@@ -80,17 +81,58 @@ func (r *Replica) belowLocal(h Hot, offset int64) (Hot, error) {
 	return h, nil
 }
 
+// ColdAt tells whether a record is to be read from the tier, from what is in memory alone.
+func (r *Replica) ColdAt(offset int64) bool {
+	l := r.log.Load()
+	return l != nil && r.cold != nil && offset < l.LocalStart() && offset >= r.logStart.Load() && offset < r.tierEnd.Load()
+}
+
+// TryReadCold is ReadCold of what is in memory: nil if it is not there, and then the read that it starts
+// goes on.
+func (r *Replica) TryReadCold(offset int64, maxBytes int, minOne bool) (*tiering.Data, error) {
+	d, err := r.cold.TryRead(offset, maxBytes, minOne)
+	if errors.Is(err, tiering.ErrPending) {
+		return nil, nil
+	}
+	return d, r.coldError(offset, err)
+}
+
+// coldFault is the last cold read that failed.
+type coldFault struct {
+	offset int64
+	err    error
+	until  time.Time
+}
+
+// SetColdFault remembers that a cold read at offset failed, for readers to leave the store alone until
+// then. One fault a replica is kept: readers elsewhere go on.
+func (r *Replica) SetColdFault(offset int64, err error, until time.Time) {
+	r.fault.Store(&coldFault{offset, err, until})
+}
+
+// ColdFault is what SetColdFault was told last, nil if it was of another offset.
+func (r *Replica) ColdFault(offset int64) (until time.Time, err error) {
+	if f := r.fault.Load(); f != nil && f.offset == offset {
+		return f.until, f.err
+	}
+	return time.Time{}, nil
+}
+
 // ReadCold reads whole batches from the tier. It waits for the object store as long as ctx allows;
 // the read itself goes on into the cache after that. The caller releases the data.
 func (r *Replica) ReadCold(ctx context.Context, offset int64, maxBytes int, minOne bool) (*tiering.Data, error) {
 	d, err := r.cold.Read(ctx, offset, maxBytes, minOne)
-	if err == nil {
-		return d, nil
+	return d, r.coldError(offset, err)
+}
+
+func (r *Replica) coldError(offset int64, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case offset < r.logStart.Load():
+		return ErrOffsetOutOfRange
 	}
-	if offset < r.logStart.Load() {
-		return nil, ErrOffsetOutOfRange
-	}
-	return nil, fmt.Errorf("read %s at %d from the tier: %w: %w", r.cfg.ID, offset, ErrStorage, err)
+	return fmt.Errorf("read %s at %d from the tier: %w: %w", r.cfg.ID, offset, ErrStorage, err)
 }
 
 // Sub is one reader's interest in a partition: Owner is woken when HW, LogStart or the role moves.

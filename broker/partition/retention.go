@@ -30,7 +30,8 @@ func (r *Replica) retire(ctx context.Context, l *commitlog.Log, clock *clockGuar
 	if !clock.trusted() {
 		age = -1
 	}
-	if r.cold != nil && r.tierEnd.Load() > r.logStart.Load() {
+	live := r.cold != nil && r.tierEnd.Load() > r.logStart.Load()
+	if live {
 		if err := r.retireCold(ctx, l, conf, age, now); err != nil {
 			return err
 		}
@@ -41,6 +42,11 @@ func (r *Replica) retire(ctx context.Context, l *commitlog.Log, clock *clockGuar
 		}
 	}
 	if timed {
+		if !live && r.cold != nil && r.cold.Pointer().Name != "" { // all of it lies below LogStart: its objects go
+			if err := r.retireCold(ctx, l, conf, age, now); err != nil {
+				return err
+			}
+		}
 		if err := r.collect(ctx); err != nil {
 			return err
 		}

@@ -108,8 +108,9 @@ func NewSet(cfg SetConfig) *Set {
 // Start starts the workers, the ticker and the saver.
 func (s *Set) Start() {
 	for range max(s.cfg.Workers, 1) {
-		s.done.Go(s.workLoop)
+		s.done.Go(func() { s.workLoop(storeLane) })
 	}
+	s.done.Go(func() { s.workLoop(localLane) })
 	s.done.Go(s.tickLoop)
 	s.done.Go(s.saveLoop)
 }
@@ -138,6 +139,9 @@ type Update struct {
 	IDText     string
 	Partitions int32
 	Assign     func(i int32) (Assignment, bool)
+	// Only lists the partitions that changed; nil: any may have. It says nothing of a topic that the
+	// set does not have, or has with another number of partitions: there all are new.
+	Only []int32
 }
 
 // Apply takes over a batch of new and changed topics and of deleted ids. Deleted topics leave the
@@ -185,14 +189,21 @@ func (s *Set) Apply(updates []Update, deleted [][16]byte) (gone []*Replica) {
 
 // applyInPlace applies an update that changes no replica's existence; false if it does.
 func (s *Set) applyInPlace(t *Topic, u Update) bool {
-	for i, r := range t.parts {
-		if _, mine := u.Assign(int32(i)); mine != (r != nil) {
+	only := u.Only
+	if only == nil {
+		only = make([]int32, len(t.parts))
+		for i := range only {
+			only[i] = int32(i)
+		}
+	}
+	for _, i := range only {
+		if _, mine := u.Assign(i); mine != (t.Partition(i) != nil) {
 			return false
 		}
 	}
-	for i, r := range t.parts {
-		if r != nil {
-			a, _ := u.Assign(int32(i))
+	for _, i := range only {
+		if r := t.Partition(i); r != nil {
+			a, _ := u.Assign(i)
 			if r.Apply(a) {
 				s.Kick(r)
 			}

@@ -1,17 +1,19 @@
 package partition
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
 	"varve/broker/commitlog"
+	"varve/broker/internal/badgerdir"
 )
 
 // State is what is kept of a replica between starts. Nothing in it is believed by itself: the
@@ -25,7 +27,7 @@ type State struct {
 }
 
 // States is the state database of a broker, in data/state: Badger without synced writes, because
-// all of it can be rebuilt (design 6). If it does not open it is moved aside.
+// all of it can be rebuilt (design 6). If it does not open it is moved aside; the newest such are kept.
 type States struct{ db *badger.DB }
 
 const (
@@ -34,17 +36,21 @@ const (
 	stateCache    = 1 << 20
 )
 
-// OpenStates opens or makes the database in dir.
+// OpenStates opens or makes the database in dir. What a kill left half made is repaired; a database that
+// does not open after that is set aside and made anew.
 func OpenStates(dir string, log *slog.Logger) (*States, error) {
+	if err := badgerdir.RemoveEmpty(dir, log); err != nil {
+		return nil, fmt.Errorf("open state database %s: %w", dir, err)
+	}
 	db, err := openBadger(dir)
 	if err == nil {
 		return &States{db}, nil
 	}
-	aside := fmt.Sprintf("%s.broken-%d", dir, time.Now().UnixNano())
-	log.Warn("state database does not open, moved aside and rebuilt", "dir", dir, "moved_to", aside, "err", err)
-	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("move state database aside: %w", err)
+	aside, moveErr := badgerdir.SetAside(dir, time.Now(), log)
+	if moveErr != nil {
+		return nil, fmt.Errorf("open state database %s: %w", dir, errors.Join(err, moveErr))
 	}
+	log.Warn("state database does not open, moved aside and rebuilt", "dir", dir, "moved_to", aside, "err", err)
 	if db, err = openBadger(dir); err != nil {
 		return nil, fmt.Errorf("open state database %s: %w", dir, err)
 	}
@@ -57,8 +63,10 @@ func openBadger(dir string) (*badger.DB, error) {
 		WithBlockCacheSize(stateCache).WithIndexCacheSize(stateCache).WithMetricsEnabled(false))
 }
 
+const statePrefix = "p/"
+
 func stateKey(id ID) []byte {
-	k := append([]byte("p/"), id.TopicID[:]...)
+	k := append([]byte(statePrefix), id.TopicID[:]...)
 	return binary.BigEndian.AppendUint32(k, uint32(id.Partition))
 }
 
@@ -99,6 +107,37 @@ func (s *States) Put(states map[ID]State) error {
 // Delete forgets a replica.
 func (s *States) Delete(id ID) error {
 	return s.db.Update(func(tx *badger.Txn) error { return tx.Delete(stateKey(id)) })
+}
+
+// Digest is a checksum over all that is kept. A clean stop leaves it in its marker: a database that lost
+// its last writes, or was put back from a copy, has another one, and then no checkpoint is taken for the
+// end of its log.
+func (s *States) Digest() (string, error) {
+	sum := sha256.New()
+	var length [8]byte
+	add := func(b []byte) {
+		binary.BigEndian.PutUint64(length[:], uint64(len(b)))
+		sum.Write(length[:])
+		sum.Write(b)
+	}
+	err := s.db.View(func(tx *badger.Txn) error {
+		opt := badger.DefaultIteratorOptions
+		opt.Prefix = []byte(statePrefix)
+		it := tx.NewIterator(opt)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			add(it.Item().Key())
+			err := it.Item().Value(func(v []byte) error { add(v); return nil })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("read state database: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Sync makes what was put durable; a clean stop calls it before its marker.

@@ -52,7 +52,7 @@ func (r *Replica) doWork(ctx context.Context, clock *clockGuard, every time.Dura
 	if !r.IsLeader() {
 		return nil
 	}
-	l, err := r.Log()
+	l, err := r.logForWork(ctx)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func (r *Replica) rollOld(l *commitlog.Log, now time.Time) error {
 		return nil
 	}
 	first, ok := l.ActiveSince()
-	if !ok || now.Sub(first) < conf.TierMaxDelay {
+	if !ok || now.Sub(first).Abs() < conf.TierMaxDelay { // also what was begun by a clock that was far ahead
 		return nil
 	}
 	if err := l.Roll("tier delay"); err != nil {
@@ -183,7 +183,7 @@ func (r *Replica) uploadNext(ctx context.Context, l *commitlog.Log, now time.Tim
 // tooFresh holds an upload back by remote.copy.lag.ms and remote.copy.lag.bytes: a segment goes when
 // either is reached (KIP-1241).
 func tooFresh(l *commitlog.Log, info commitlog.SegmentInfo, conf *TopicConfig, now time.Time) bool {
-	if conf.CopyLagAge <= 0 || now.Sub(time.UnixMilli(info.MaxTime)) >= conf.CopyLagAge {
+	if conf.CopyLagAge <= 0 || now.Sub(time.UnixMilli(info.MaxTime)).Abs() >= conf.CopyLagAge { // or far in the future
 		return false
 	}
 	if conf.CopyLagBytes <= 0 {
@@ -257,6 +257,7 @@ func (r *Replica) dropLocal(l *commitlog.Log, clock *clockGuard, now time.Time) 
 	if r.uploads(conf) { // while copying is disabled the local floor is held
 		floor = max(floor, min(r.localFloor(l, conf, clock, now), r.tierEnd.Load()))
 	}
+	floor = max(floor, min(r.damagedTo.Load(), r.tierEnd.Load())) // the cold copy is the only good one
 	if floor <= l.LocalStart() {
 		return nil
 	}

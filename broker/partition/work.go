@@ -8,14 +8,22 @@ import (
 )
 
 // workQueue is the replicas that want a worker, each at most once. It is bounded by the number of
-// replicas, since a replica is linked into it and not copied.
+// replicas, since a replica is linked into it and not copied. Work that needs the bucket has a lane of
+// its own: one that hangs holds each worker for as long as its deadlines allow, and retention of topics
+// that have nothing there must not wait in that line (P4).
 type workQueue struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
-	first  *Replica
-	last   *Replica
+	lanes  [2]workLane
 	closed bool
 }
+
+type workLane struct{ first, last *Replica }
+
+const (
+	localLane = iota
+	storeLane
+)
 
 func (q *workQueue) init() { q.cond = sync.NewCond(&q.mu) }
 
@@ -25,32 +33,40 @@ func (q *workQueue) push(r *Replica) {
 	if q.closed || r.work.queued {
 		return
 	}
-	r.work.queued, r.work.next = true, nil
-	if q.last == nil {
-		q.first = r
-	} else {
-		q.last.work.next = r
+	lane := &q.lanes[localLane]
+	if r.needsStore() {
+		lane = &q.lanes[storeLane]
 	}
-	q.last = r
-	q.cond.Signal()
+	r.work.queued, r.work.next = true, nil
+	if lane.last == nil {
+		lane.first = r
+	} else {
+		lane.last.work.next = r
+	}
+	lane.last = r
+	q.cond.Broadcast() // a worker that is woken may serve the other lane alone
 }
 
-// pop waits for a replica; nil when the queue is closed.
-func (q *workQueue) pop() *Replica {
+// pop waits for a replica in the lanes up to most; nil when the queue is closed.
+func (q *workQueue) pop(most int) *Replica {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.first == nil && !q.closed {
+	for !q.closed {
+		for i := range q.lanes[:most+1] {
+			lane := &q.lanes[i]
+			r := lane.first
+			if r == nil {
+				continue
+			}
+			if lane.first = r.work.next; lane.first == nil {
+				lane.last = nil
+			}
+			r.work.queued, r.work.next = false, nil
+			return r
+		}
 		q.cond.Wait()
 	}
-	if q.closed {
-		return nil
-	}
-	r := q.first
-	if q.first = r.work.next; q.first == nil {
-		q.last = nil
-	}
-	r.work.queued, r.work.next = false, nil
-	return r
+	return nil
 }
 
 func (q *workQueue) close() {
@@ -58,6 +74,15 @@ func (q *workQueue) close() {
 	defer q.mu.Unlock()
 	q.closed = true
 	q.cond.Broadcast()
+}
+
+// needsStore tells whether work on the replica may wait for the bucket.
+func (r *Replica) needsStore() bool {
+	if r.cold == nil {
+		return false
+	}
+	conf := r.conf.Load()
+	return conf != nil && conf.Tiered || r.tierEnd.Load() > 0
 }
 
 // workState is what the workers keep of a replica. One goroutine at a time does its upload,
@@ -147,8 +172,8 @@ func (r *Replica) Status() WorkStatus {
 // Kick queues a replica for the workers.
 func (s *Set) Kick(r *Replica) { s.queue.push(r) }
 
-func (s *Set) workLoop() {
-	for r := s.queue.pop(); r != nil; r = s.queue.pop() {
+func (s *Set) workLoop(lanes int) {
+	for r := s.queue.pop(lanes); r != nil; r = s.queue.pop(lanes) {
 		s.workOn(r)
 	}
 }

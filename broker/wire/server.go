@@ -35,6 +35,8 @@ type Server struct {
 		listeners []bound
 		conns     map[*Conn]struct{}
 		perIP     map[string]int
+		maxConns  int // of Config, until SetMaxConns
+		maxPerIP  int
 		started   bool
 		closed    bool
 	}
@@ -49,6 +51,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, memory: newRequestMemory(cfg.RequestMemory, cfg.MaxFrame), stop: make(chan struct{})}
 	s.mu.conns = map[*Conn]struct{}{}
 	s.mu.perIP = map[string]int{}
+	s.mu.maxConns, s.mu.maxPerIP = cfg.MaxConns, cfg.MaxConnsPerIP
 	return s, nil
 }
 
@@ -93,13 +96,22 @@ func (s *Server) accept(b bound) {
 	}
 }
 
+// SetMaxConns changes how many connections there may be, in all and from one address. Those that
+// are open stay.
+func (s *Server) SetMaxConns(all, perIP int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.maxConns, s.mu.maxPerIP = all, perIP
+}
+
 // admit starts a connection, or closes it if there are too many.
 func (s *Server) admit(nc net.Conn, listener string) {
 	host := hostOf(nc.RemoteAddr())
 	c := newConn(s, nc, listener, host)
 	s.mu.Lock()
 	n, ofIP := len(s.mu.conns), s.mu.perIP[host]
-	refused := s.mu.closed || n >= s.cfg.MaxConns || ofIP >= s.cfg.MaxConnsPerIP
+	most, mostOfIP := s.mu.maxConns, s.mu.maxPerIP
+	refused := s.mu.closed || n >= most || ofIP >= mostOfIP
 	if !refused {
 		s.mu.conns[c] = struct{}{}
 		s.mu.perIP[host]++
@@ -110,9 +122,9 @@ func (s *Server) admit(nc net.Conn, listener string) {
 		s.total.refused.Add(1)
 		c.cancel(ErrShutdown)
 		c.cancelRead()
-		_ = nc.Close()
 		s.logs.warn(s.cfg.Log, "refuse", "refused connection: too many", "peer", host, "listener", listener,
-			"connections", n, "max", s.cfg.MaxConns, "of_this_address", ofIP, "max_per_address", s.cfg.MaxConnsPerIP)
+			"connections", n, "max", most, "of_this_address", ofIP, "max_per_address", mostOfIP)
+		_ = nc.Close() // after the line that says why
 		return
 	}
 	s.total.accepted.Add(1)

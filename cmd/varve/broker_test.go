@@ -180,5 +180,17 @@ func TestTierCommands(t *testing.T) {
 			t.Fatalf("%s files: %v %v", ext, files, err)
 		}
 		c.prints("inspect "+files[0], "first", "next")
+		c.prints("--format json inspect "+files[0], `"next": `)
 	}
+	index, err := filepath.Glob(filepath.Join(dir, "topics", "*", "0", "*.index"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.prints("inspect "+index[0], "index of a sealed segment", "producers")
+	c.prints("inspect "+strings.TrimSuffix(index[0], ".index")+".log", "sealed      true")
+	topics, err := filepath.Glob(filepath.Join(dir, "bucket", "*", "topics", "t.*", "topic.json"))
+	if err != nil || len(topics) != 1 {
+		t.Fatalf("topic.json: %v %v", topics, err)
+	}
+	c.prints("inspect "+topics[0], "kind        topic.json", "partitions  2", "segment.bytes=1048576")
 }

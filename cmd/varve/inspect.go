@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"varve/broker/commitlog"
 )
 
 // inspectOptions is what the flags of inspect say.
@@ -23,9 +27,11 @@ func (a *app) inspectCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "inspect FILE", Short: "Read a segment, index, cold object or manifest with no broker running", Args: cobra.ExactArgs(1),
-		Long: `Read one file that Varve wrote and check all of it: a segment (.log) or its index (.index) from a
-data directory, a cold object (.seg.lz4) or a manifest (.json) from a bucket. What it is is told from
-its bytes. The exit code is 1 if anything in it is damaged.`,
+		Long: `Read one file that Varve wrote and check all of it: a segment (.log), its index (.index) or the start
+file of a log from a data directory; a cold object (.seg.lz4), a manifest or page of one, a topic.json
+or the tombstone of a deleted topic (.json) from a bucket. What it is is told from its bytes. Beside
+its index a segment is read up to the length that the index says. The exit code is 1 if anything in
+it is damaged.`,
 	}
 	cmd.Flags().BoolVarP(&o.records, "records", "r", false, "print the records of a segment or cold object")
 	cmd.Flags().StringVarP(&format, "record-format", "f", `%o\t%d\t%k\t%v\n`, formatHelp)
@@ -36,12 +42,7 @@ its bytes. The exit code is 1 if anything in it is damaged.`,
 		}
 		o.records = o.records || cmd.Flags().Changed("record-format")
 		o.json = a.format == formatJSON
-		f, err := os.Open(args[0])
-		if err != nil {
-			return fmt.Errorf("inspect: %w", err)
-		}
-		defer f.Close()
-		if err := a.inspect(f, o); err != nil {
+		if err := a.inspect(args[0], o); err != nil {
 			return fmt.Errorf("inspect %s: %w", args[0], err)
 		}
 		return nil
@@ -56,14 +57,19 @@ const (
 	magicIndex = "VARVEidx"
 )
 
-func (a *app) inspect(f *os.File, o inspectOptions) error {
-	info, err := f.Stat()
+func (a *app) inspect(name string, o inspectOptions) error {
+	info, err := os.Stat(name) // before it is opened: a pipe would wait for a writer
 	if err != nil {
-		return err
+		return pathless(err)
 	}
 	if !info.Mode().IsRegular() {
 		return errors.New("is not a file")
 	}
+	f, err := os.Open(name)
+	if err != nil {
+		return pathless(err)
+	}
+	defer f.Close()
 	size := info.Size()
 	head, tail := make([]byte, min(17, size)), make([]byte, min(8, size))
 	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -72,32 +78,34 @@ func (a *app) inspect(f *os.File, o inspectOptions) error {
 	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
+	kind, batch := commitlog.KindOf(filepath.ToSlash(name)), len(head) == 17 && head[16] == 2
 	switch {
+	case batch && kind == commitlog.SegmentFile: // whatever the last record says
+		return a.inspectSegment(name, o)
 	case string(tail) == magicCold:
 		return a.inspectCold(f, size, o)
 	case string(tail) == magicIndex:
-		return a.inspectIndex(f, size)
+		return a.inspectIndex(name)
 	case bytes.HasPrefix(bytes.TrimLeft(head, " \n\t"), []byte("{")):
-		return a.inspectManifest(f, size)
-	case len(head) == 17 && head[16] == 2:
-		return a.inspectSegment(f, size, o)
+		return a.inspectDocument(f, size)
+	case batch:
+		return a.inspectSegment(name, o)
+	case kind == commitlog.IndexFile || kind == commitlog.StartFile:
+		return fmt.Errorf("does not end as an index or start file does (%s): it is cut off or overwritten", magicIndex)
 	case size == 0 || len(bytes.Trim(head, "\x00")) == 0:
 		return errors.New("begins with zeros: a segment that nothing was written to, or no file of Varve")
 	case len(head) >= 4 && binary.LittleEndian.Uint32(head) == 0x184d2204:
 		return errors.New("begins as a cold object and has no footer: it is cut off")
 	default:
-		return errors.New("is no segment, index, cold object or manifest")
+		return errors.New("is no segment, index, cold object, manifest, page, topic.json or tombstone")
 	}
 }
 
-// readTail reads the last n bytes of a file.
-func readTail(f io.ReaderAt, size, n int64) ([]byte, error) {
-	if n < 0 || n > size {
-		return nil, fmt.Errorf("%d bytes are fewer than the %d that it needs", size, n)
+// pathless is an error without the path, which the caller names.
+func pathless(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
 	}
-	b := make([]byte, n)
-	if _, err := f.ReadAt(b, size-n); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return b, nil
+	return err
 }

@@ -2,15 +2,14 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"varve/broker/commitlog"
 	"varve/broker/record"
 )
 
@@ -136,48 +135,88 @@ func (p *batchPrinter) finish(kind string, summary ...any) error {
 	return p.table.write(p.a.stdout)
 }
 
-// inspectSegment reads batches from the start of a segment to its logical end: zeros, the end of
-// the file, or bytes that are no batch that follows. What lies after it may be the rest of a
-// recycled file, which is not damage; a batch that follows and fails its CRC is.
-func (a *app) inspectSegment(f io.ReaderAt, size int64, o inspectOptions) error {
+// inspectSegment reads a segment up to the length that its index says, or, without an index, to its
+// logical end: zeros, the end of the file, or bytes that are no batch that follows. What lies after
+// that may be the rest of a recycled file, which is not damage.
+func (a *app) inspectSegment(name string, o inspectOptions) error {
 	p := newBatchPrinter(a, o)
-	end, why, err := scanSegment(f, size, p)
+	x, err := commitlog.InspectIndex(strings.TrimSuffix(name, ".log") + ".index")
+	sealed := err == nil && x.Kind == commitlog.IndexFile
+	var damage error
+	stale := false
+	end := int64(0)
+	rep, err := commitlog.InspectSegment(name, func(r commitlog.BatchReport) bool {
+		if stale = !sealed && p.next >= 0 && r.Batch.BaseOffset() != p.next; stale {
+			return false
+		}
+		if r.CRC == nil && r.Problem != "" {
+			damage = fmt.Errorf("batch at %d: %s", r.Pos, r.Problem)
+		} else {
+			damage = p.batch(r.Pos, r.Batch)
+		}
+		if damage == nil {
+			end = r.Pos + int64(r.Batch.Len())
+		}
+		return damage == nil
+	})
+	if err != nil {
+		return errors.Join(p.out.Flush(), err)
+	}
+	why := segmentEnd(rep, stale, damage != nil)
+	if damage == nil && sealed && (end != rep.Logical || p.next != x.Segment.Next) {
+		damage = fmt.Errorf("the index says %d bytes up to offset %d, the segment has %d up to %d", rep.Logical, x.Segment.Next, end, p.next)
+	}
 	finish := p.finish("segment", "first", p.first, "next", p.next, "batches", p.batches, "records", p.records,
-		"bytes", end, "file bytes", size, "ends with", why)
-	return errors.Join(err, finish)
+		"bytes", end, "file bytes", rep.FileBytes, "sealed", sealed, "ends with", why)
+	return errors.Join(damage, finish)
 }
 
-func scanSegment(f io.ReaderAt, size int64, p *batchPrinter) (end int64, why string, err error) {
-	var buf []byte
-	head := make([]byte, record.HeaderLen)
-	for pos := int64(0); ; {
-		if pos == size {
-			return pos, "the end of the file", nil
-		}
-		n, readErr := f.ReadAt(head, pos)
-		if readErr != nil && !errors.Is(readErr, io.EOF) {
-			return pos, "a read error", readErr
-		}
-		if len(bytes.Trim(head[:n], "\x00")) == 0 {
-			return pos, "zeros", nil
-		}
-		total, sizeErr := record.PeekSize(head[:n])
-		if sizeErr != nil || pos+int64(total) > size {
-			return pos, "bytes that are no batch: a torn write, or an earlier use of the file", nil
-		}
-		if total > len(buf) {
-			buf = make([]byte, total)
-		}
-		if _, err := f.ReadAt(buf[:total], pos); err != nil && !errors.Is(err, io.EOF) {
-			return pos, "a read error", err
-		}
-		b, parseErr := record.Parse(buf[:total])
-		if parseErr != nil || p.next >= 0 && b.BaseOffset() != p.next {
-			return pos, "a batch that does not follow: an earlier use of the file", nil
-		}
-		if err := p.batch(pos, b); err != nil {
-			return pos, "damage", err
-		}
-		pos += int64(total)
+func segmentEnd(rep commitlog.SegmentReport, stale, damaged bool) string {
+	switch {
+	case damaged:
+		return "damage"
+	case stale:
+		return "a batch that does not follow: an earlier use of the file"
+	case rep.Tail == "":
+		return "the end of the file"
+	case rep.Tail == "zeros":
+		return "zeros"
 	}
+	return rep.Tail + ": a torn write, or an earlier use of the file"
+}
+
+// inspectIndex checks an index or start file and prints what it says.
+func (a *app) inspectIndex(name string) error {
+	x, err := commitlog.InspectIndex(name)
+	if err != nil {
+		return err
+	}
+	epochs := make([][2]int64, 0, len(x.Epochs))
+	for _, e := range x.Epochs {
+		epochs = append(epochs, [2]int64{int64(e.Epoch), e.Start})
+	}
+	kind := "index of a sealed segment"
+	if x.Kind == commitlog.StartFile {
+		kind = "start of a local log"
+	}
+	s := &x.Segment
+	if a.format == formatJSON {
+		return a.printJSON("index", map[string]any{
+			"index_kind": kind, "first": s.Base, "next": s.Next, "segment_bytes": s.Bytes, "base_timestamp": s.BaseTime, "max_timestamp": s.MaxTime,
+			"created": s.Created.UnixMilli(), "generation": x.Generation, "void": x.Void, "entries": x.Entries, "epochs": epochs,
+			"aborted": x.Aborted, "producers": x.Producers,
+		})
+	}
+	err = pairs(a.stdout, "kind", kind, "first", s.Base, "next", s.Next, "segment bytes", s.Bytes, "base time", humanTime(s.BaseTime),
+		"max time", humanTime(s.MaxTime), "created", s.Created.UTC().Format(time.RFC3339), "generation", x.Generation, "void", x.Void,
+		"entries", len(x.Entries), "epochs", fmt.Sprint(epochs), "aborted transactions", len(x.Aborted), "producers", len(x.Producers))
+	if err != nil || len(x.Producers) == 0 {
+		return err
+	}
+	out := newTable(">PRODUCER", ">EPOCH", ">LAST SEQUENCE", "LAST SEEN", ">OPEN TRANSACTION FROM")
+	for _, p := range x.Producers {
+		out.add(p.ID, p.Epoch, p.LastSequence, humanTime(p.LastSeenMS), p.TxnFirst)
+	}
+	fmt.Fprintln(a.stdout)
+	return out.write(a.stdout)
 }

@@ -36,6 +36,7 @@ capitals, _ for .), the file of -c, defaults. "varve config explain" shows what 
 		}
 		slog.SetDefault(newLogger(a.stderr, cfg.LogFormat, cfg.LogLevel, a.secrets()))
 		limitMemory(a.getenv("GOMEMLIMIT", ""))
+		paceCollector(a.getenv("GOGC", ""))
 		return serve(cmd.Context(), cfg)
 	})
 	return cmd

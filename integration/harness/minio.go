@@ -16,6 +16,7 @@ type MinIO struct {
 	Dir      string
 
 	addr   string
+	env    []string
 	log    *logBuffer
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -32,9 +33,9 @@ var buildMinIO = sync.OnceValues(func() (string, error) {
 	return filepath.Join(Root(), "bin", "minio"), nil
 })
 
-// StartMinIO runs a MinIO server that ends with the test. It is built from its own module the
-// first time, which takes minutes.
-func StartMinIO(t testing.TB) *MinIO {
+// StartMinIO runs a MinIO server that ends with the test, with env on top of its environment. It is
+// built from its own module the first time, which takes minutes.
+func StartMinIO(t testing.TB, env ...string) *MinIO {
 	t.Helper()
 	if _, err := buildMinIO(); err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func StartMinIO(t testing.TB) *MinIO {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &MinIO{Endpoint: "http://" + addrs[0], Dir: t.TempDir(), addr: addrs[0], log: new(logBuffer)}
+	m := &MinIO{Endpoint: "http://" + addrs[0], Dir: t.TempDir(), addr: addrs[0], env: env, log: new(logBuffer)}
 	m.Start(t)
 	t.Cleanup(func() {
 		m.Stop()
@@ -64,6 +65,7 @@ func (m *MinIO) Start(t testing.TB) {
 	m.cmd = exec.Command(bin, "server", "--quiet", "--address", m.addr, m.Dir)
 	m.cmd.Env = append(os.Environ(), "MINIO_ROOT_USER=minioadmin", "MINIO_ROOT_PASSWORD=minioadmin",
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off")
+	m.cmd.Env = append(m.cmd.Env, m.env...)
 	m.cmd.Stdout, m.cmd.Stderr = m.log, m.log
 	if err := m.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -54,6 +54,12 @@ func OpenDir(path string, cfg Config) (*Dir, error) {
 	d.buf.New = func() any { b := make([]byte, copyBytes); return &b }
 	d.mu.durable = make(map[string]bool)
 	if err := os.MkdirAll(filepath.Join(abs, stagingDir), 0o755); err != nil {
+		if file := fileAbove(abs); file != "" {
+			return nil, &Error{
+				Op: "open", Store: d.name, Kind: ErrMisconfigured, Detail: file + " is a file and not a directory",
+				Hint: "name another directory in the store URL, or move the file away",
+			}
+		}
 		return nil, d.fail("open", "", err)
 	}
 	removed, err := cleanStaging(filepath.Join(abs, stagingDir))
@@ -64,6 +70,20 @@ func OpenDir(path string, cfg Config) (*Dir, error) {
 		cfg.Log.Info("removed leftovers of interrupted writes", "store", d.name, "files", removed)
 	}
 	return d, nil
+}
+
+// fileAbove is the first element of path that is there and no directory, "" if there
+// is none.
+func fileAbove(path string) string {
+	for ; ; path = filepath.Dir(path) {
+		st, err := os.Stat(path)
+		switch {
+		case err == nil && st.IsDir(), path == filepath.Dir(path):
+			return ""
+		case err == nil:
+			return path
+		}
+	}
 }
 
 // Name is "dir:///path".

@@ -174,3 +174,21 @@ func FuzzKeyStaysInsideTheRoot(f *testing.F) {
 		}
 	})
 }
+
+func TestDirBelowAFileSaysWhichAndWhatToDo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, filepath.Join(file, "bucket"), filepath.Join(file, "a", "b")} {
+		_, err := Open(t.Context(), "dir://"+path, Config{})
+		if !errors.Is(err, ErrMisconfigured) || IsRetriable(err) {
+			t.Fatalf("%s: %v", path, err)
+		}
+		for _, want := range []string{file + " is a file and not a directory", "name another directory in the store URL"} {
+			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %q does not say %q in one line", path, err, want)
+			}
+		}
+	}
+}

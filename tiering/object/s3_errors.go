@@ -104,6 +104,7 @@ var codeMeanings = map[string]codeMeaning{
 	"XMinioStorageFull":              {ErrUnavailable, "the store's disks are full"},
 	"QuotaExceeded":                  {ErrUnavailable, "the bucket's quota is used up"},
 	"XMinioAdminBucketQuotaExceeded": {ErrUnavailable, "the bucket's quota is used up"},
+	"InvalidStorageClass":            {ErrMisconfigured, "varve.tier.storage.class names a class that this store does not have"},
 	"EntityTooLarge":                 {ErrTooLarge, ""},
 	"BadDigest":                      {ErrChecksum, "the bytes changed on their way; a proxy in between is the usual reason"},
 	"InvalidDigest":                  {ErrChecksum, ""},

@@ -125,6 +125,22 @@ func archives(class string) bool {
 	return slices.Contains([]string{"GLACIER", "DEEP_ARCHIVE"}, strings.ToUpper(class))
 }
 
+const maxStorageClass = 64
+
+// CheckStorageClass tells whether objects of a class can be read at any time, as far
+// as its name tells; empty is the bucket's default.
+func CheckStorageClass(class string) error {
+	if archives(class) {
+		return fmt.Errorf("objects of class %s cannot be read at once; GLACIER_IR can", class)
+	}
+	if len(class) > maxStorageClass || strings.ContainsFunc(class, func(r rune) bool {
+		return r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) {
+		return fmt.Errorf("%.80q is no name of a storage class, such as STANDARD_IA", class)
+	}
+	return nil
+}
+
 func (s *S3) probeVersioning(ctx context.Context, r *ProbeReport) error {
 	rctx, cancel := s.request(ctx, 0)
 	defer cancel()

@@ -23,6 +23,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/raft"
+
+	"varve/broker/internal/badgerdir"
 )
 
 // Sizes of the Badger below. Metadata is a few megabytes; Badger's defaults would take 64 MiB a
@@ -118,7 +120,7 @@ func Open(c Config) (*Store, error) {
 	if c.Fatal == nil {
 		c.Fatal = func(error) {}
 	}
-	if err := removeEmpty(c.Dir, c.Log); err != nil {
+	if err := badgerdir.RemoveEmpty(c.Dir, c.Log); err != nil {
 		return nil, fmt.Errorf("open raft store %s: %w", c.Dir, err)
 	}
 	l := &latch{fatal: c.Fatal}

@@ -1,4 +1,7 @@
-package store
+// Package badgerdir repairs the directory of a Badger database before it is opened: what a kill -9 leaves
+// there that Badger itself does not get over. It knows file names and lengths, and nothing of what is in
+// them. Its functions are for the one process that holds the lock of the data directory.
+package badgerdir
 
 import (
 	"errors"
@@ -8,12 +11,12 @@ import (
 	"path/filepath"
 )
 
-// removeEmpty removes the log files that a crash left without a byte. Badger makes such a file and
+// RemoveEmpty removes the log files that a crash left without a byte. Badger makes such a file and
 // sets its length in two steps; after a kill -9 between them it takes its own empty file for a new
 // one and refuses to open ("Create a new file"). Nothing was ever written to it, let alone synced:
 // the length comes first. The caller holds the lock of the data directory, so no other process is
 // between the two steps.
-func removeEmpty(dir string, log *slog.Logger) error {
+func RemoveEmpty(dir string, log *slog.Logger) error {
 	for _, pattern := range []string{"*.vlog", "*.mem"} {
 		names, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
