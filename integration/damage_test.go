@@ -179,7 +179,7 @@ func TestAdminListenerShowsHealthMetricsAndProfiles(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/no-such-page": 404, "/api/v1/tier/topics/no-such-topic": 404, "/api/v1/tier/topics/admin/segments?partition=9": 404,
-		"/api/v1/tier/topics/admin/segments?partition=x": 404, "/api/v1/tier/topics/admin/partitions/9/explain": 404,
+		"/api/v1/tier/topics/admin/segments?partition=x": 400, "/api/v1/tier/topics/admin/partitions/9/explain": 404,
 	} {
 		if status, body := page(t, b, path); status != want {
 			t.Errorf("%s: status %d, want %d: %.200s", path, status, want, body)
