@@ -54,8 +54,8 @@ var arrows = map[string][]string{
 }
 
 // testArrows is what the tests of any package may import beside that: the edges with their fakes,
-// and the record builder.
-var testArrows = []string{"broker/internal/vfs", "broker/record", "tiering/object", "tiering/object/storetest"}
+// the record builder, and the log that a replica is made over.
+var testArrows = []string{"broker/internal/vfs", "broker/record", "broker/commitlog", "tiering/object", "tiering/object/storetest"}
 
 // clientLibraries speak the protocol from the other side. A broker that dials with them would
 // test one client's reading of the protocol against itself.

@@ -19,7 +19,9 @@ import (
 
 	"varve/broker/admin"
 	"varve/broker/api"
+	"varve/broker/auth"
 	"varve/broker/commitlog"
+	"varve/broker/coord"
 	"varve/broker/internal/vfs"
 	"varve/broker/meta"
 	"varve/broker/partition"
@@ -50,6 +52,10 @@ type Broker struct {
 	api         *api.API
 	gossip      *gossip.Gossip // nil: off
 	topics      topicConfigs
+	quotas      *auth.Quotas
+	groups      *coord.Runtime // of __consumer_offsets
+	groupShards groupCoordinator
+	txn         transactions
 	deletion    deletion
 	logStarts   *logStarts
 	registry    *prometheus.Registry
@@ -84,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, fs: vfs.NewOS(), stopped: make(chan struct{})}
+	b := &Broker{cfg: cfg, fs: vfs.NewOS(), stopped: make(chan struct{}), quotas: auth.NewQuotas(cfg.quotaWindow())}
 	b.log = slog.Default()
 	b.fatal.raised = make(chan struct{})
 	// The one list of what is opened, in order; Close goes through it backwards.
@@ -101,6 +107,8 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		{"registration", b.register},
 		{"gossip", b.openGossip},
 		{"partitions", b.openPartitions},
+		{"groups", b.openGroups},
+		{"transactions", b.openTransactions},
 		{"api", b.openAPI},
 	}
 	for _, s := range steps {

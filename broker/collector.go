@@ -19,6 +19,13 @@ var collected = []struct{ name, help string }{
 	{"varve_partition_upload_lag_bytes", "Bytes of sealed local segments that are not in the object store yet."},
 	{"varve_broker_disk_free_bytes", "Free bytes of the disk with the data directory."},
 	{"varve_broker_store_degraded", "1 while the object store does not pass its probe."},
+	{"varve_commitlog_compactions_total", "Runs of compaction."},
+	{"varve_commitlog_compaction_seconds_total", "Time that compaction took."},
+	{"varve_commitlog_compaction_read_bytes_total", "Bytes that compaction read."},
+	{"varve_commitlog_compaction_saved_bytes_total", "Bytes by which compacted segments became smaller."},
+	{"varve_commitlog_compaction_dropped_records_total", "Records that compaction removed."},
+	{"varve_commitlog_compaction_waiting", "Partitions that wait for compaction."},
+	{"varve_commitlog_uncleanable", "Partitions whose log is damaged and compacted no more."},
 	{"varve_wire_connections", "Open client connections."},
 	{"varve_tiering_uploads_total", "Objects uploaded."},
 	{"varve_tiering_uploaded_bytes_total", "Bytes of record batches uploaded."},
@@ -75,6 +82,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if u, err := c.b.fs.Usage(c.b.cfg.DataDir); err == nil {
 		gauge("varve_broker_disk_free_bytes", float64(u.Free))
 	}
+	cleaned := c.b.set.CleanerStats()
+	count("varve_commitlog_compactions_total", cleaned.Runs)
+	ch <- prometheus.MustNewConstMetric(c.desc["varve_commitlog_compaction_seconds_total"], prometheus.CounterValue, cleaned.Busy.Seconds())
+	count("varve_commitlog_compaction_read_bytes_total", cleaned.ReadBytes)
+	count("varve_commitlog_compaction_saved_bytes_total", cleaned.BytesBefore-cleaned.BytesAfter)
+	count("varve_commitlog_compaction_dropped_records_total", cleaned.DroppedRecords)
+	gauge("varve_commitlog_compaction_waiting", float64(cleaned.Due))
+	gauge("varve_commitlog_uncleanable", float64(cleaned.Uncleanable))
 	gauge("varve_wire_connections", float64(c.b.wire.Stats().Connections))
 	c.store(ch, gauge, count)
 }

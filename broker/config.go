@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 )
@@ -79,6 +80,9 @@ type Config struct {
 
 	ProducerIDExpiration time.Duration
 
+	TransactionMaxTimeout     time.Duration
+	TransactionalIDExpiration time.Duration
+
 	// The local disk (section 5).
 	DiskReserveBytes     int64 // AutoBytes: the larger of 2 GiB and 3 %, less on small disks
 	DiskTimeout          time.Duration
@@ -98,6 +102,14 @@ type Config struct {
 	RemoteFetchMaxWait    time.Duration
 	RemoteCopyBytesPerSec int64 // NoRateLimit: none
 	RemoteReadBytesPerSec int64 // NoRateLimit: none
+
+	// DynamicConfig is the rest of what may change at run time.
+	DynamicConfig
+	CleanerConfig
+	GroupConfig
+
+	// LevelVar is what the process's logger obeys; nil if its level cannot be changed.
+	LevelVar *slog.LevelVar
 
 	// Dev says that the broker was started with --dev, for its log line; it changes defaults in
 	// Load and nothing after it.

@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,10 +21,11 @@ const (
 	TypeBytes
 	TypeBytesPerSecond
 	TypeDuration
+	TypeFraction
 )
 
 func (t KeyType) String() string {
-	return [...]string{"string", "host:port", "list", "boolean", "number", "size", "rate", "duration"}[t]
+	return [...]string{"string", "host:port", "list", "boolean", "number", "size", "rate", "duration", "fraction"}[t]
 }
 
 // Unit names what a plain number of this type counts.
@@ -152,9 +154,13 @@ var themes = []theme{
 	{"Identity and addresses", identityKeys},
 	{"Storage places", placeKeys},
 	{"Log output", outputKeys},
-	{"Limits of the wire", wireKeys},
-	{"Defaults of topics", topicDefaultKeys},
+	{"Limits of the wire", slices.Concat(wireKeys, dynamicWireKeys)},
+	{"Client quotas", quotaConfigKeys},
+	{"Defaults of topics", slices.Concat(topicDefaultKeys, dynamicTopicKeys)},
+	{"Compaction", slices.Concat(cleanerKeys, cleanerWorkKeys)},
 	{"Producers", producerKeys},
+	{"Groups and coordinators", groupKeys},
 	{"Local disk", diskKeys},
 	{"Tiering", tierKeys},
+	{"Accepted for Kafka's tools, without effect", inertKeys},
 }

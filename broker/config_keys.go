@@ -136,6 +136,16 @@ var producerKeys = []Key{
 		Doc:   "State of an idempotent producer is forgotten after this time without a write.",
 		field: func(c *Config) any { return &c.ProducerIDExpiration },
 	},
+	{
+		Name: "transaction.max.timeout.ms", Kafka: true, Type: TypeDuration, Default: "15m", Min: 1, Max: math.MaxInt32,
+		Doc:   "Longest transaction.timeout.ms that a producer may ask for; a transaction that nobody knows is aborted after it.",
+		field: func(c *Config) any { return &c.TransactionMaxTimeout },
+	},
+	{
+		Name: "transactional.id.expiration.ms", Kafka: true, Type: TypeDuration, Default: "7d", Min: 1, Max: math.MaxInt32,
+		Doc:   "A transactional id without a transaction is forgotten after this time without a request.",
+		field: func(c *Config) any { return &c.TransactionalIDExpiration },
+	},
 }
 
 var diskKeys = []Key{

@@ -102,6 +102,9 @@ func LoadExplained(src Sources) (Config, []Setting, error) {
 		}
 		c.origin[s.Key] = s.Origin
 	}
+	if src.Dev && c.origin[initialDelayKey].Kind == OriginDefault {
+		c.GroupInitialDelay, c.origin[initialDelayKey] = 0, Origin{Kind: OriginDev}
+	}
 	if src.Dev && c.origin["store"].Kind == OriginDefault {
 		if dir, err := filepath.Abs(filepath.Join(c.DataDir, "bucket")); err == nil {
 			c.Store = "dir://" + filepath.ToSlash(dir)

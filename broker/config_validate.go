@@ -31,6 +31,8 @@ func (c *Config) faults() Faults {
 	c.checkAddresses(&f)
 	c.checkSizes(&f)
 	c.checkStore(&f)
+	c.checkGroups(&f)
+	c.checkDynamic(&f)
 	if err := object.CheckStorageClass(c.TierStorageClass); err != nil {
 		f.add(c, "varve.tier.storage.class", "%v", err)
 	}
@@ -48,6 +50,8 @@ func (k *Key) check(c *Config) error {
 		return k.checkNumber(*p)
 	case *int32:
 		return k.checkNumber(int64(*p))
+	case *float64:
+		return k.checkFraction(*p)
 	}
 	return nil
 }

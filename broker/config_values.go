@@ -145,6 +145,15 @@ func (k *Key) parseInto(c *Config, text string) error {
 			return err
 		}
 		*p = d
+	case *float64:
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", clip(text))
+		}
+		if err := k.checkFraction(f); err != nil {
+			return err
+		}
+		*p = f
 	case *int64, *int32:
 		n, err := k.parseNumber(text)
 		if err == nil {
@@ -193,6 +202,13 @@ func (k *Key) checkNumber(n int64) error {
 	return nil
 }
 
+func (k *Key) checkFraction(f float64) error {
+	if !(f >= float64(k.Min) && f <= float64(k.Max)) { // NaN is neither
+		return fmt.Errorf("%v is outside %d to %d", f, k.Min, k.Max)
+	}
+	return nil
+}
+
 func (k *Key) checkText(text string) error {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return errors.New("control characters are not allowed")
@@ -226,6 +242,8 @@ func (k *Key) Value(c *Config) string {
 		return strconv.FormatInt(*p, 10)
 	case *int32:
 		return strconv.FormatInt(int64(*p), 10)
+	case *float64:
+		return strconv.FormatFloat(*p, 'g', -1, 64)
 	default:
 		panic(fmt.Sprintf("broker: key %s has a field of type %T", k.Name, p))
 	}

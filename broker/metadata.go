@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"varve/broker/api"
 	"varve/broker/meta"
 	"varve/broker/partition"
 	"varve/tiering"
@@ -14,12 +15,18 @@ import (
 // onMetadata brings the replicas in line with a new image. It runs on the goroutine that applies
 // raft's log, so it does no I/O; what does is handed to the deletion task.
 func (b *Broker) onMetadata(_, im *meta.Image, d *meta.Delta) {
+	if d.Reset || d.Quotas {
+		b.quotas.Set(api.QuotaRules(im))
+	}
 	updates := b.updates(im, d)
 	deleted := make([][16]byte, 0, len(d.TopicsDeleted))
 	for _, id := range d.TopicsDeleted {
 		deleted = append(deleted, id)
 	}
 	gone := b.set.Apply(updates, deleted)
+	b.groupShards.apply(b.set)
+	b.txn.apply(b.set)
+	b.groupShards.forgetTopics(im, d.TopicsDeleted)
 	for _, id := range d.TopicsDeleted {
 		b.topics.forget(id)
 	}
@@ -70,15 +77,6 @@ func (b *Broker) updates(im *meta.Image, d *meta.Delta) []partition.Update {
 		}
 	}
 	return updates
-}
-
-// applyDynamic hands on what is not asked for each time it is used.
-func (b *Broker) applyDynamic() {
-	cfg := b.topics.dynamic.Load()
-	b.wire.SetMaxConns(int(cfg.MaxConnections), int(cfg.MaxConnectionsPerIP))
-	if b.tier != nil {
-		b.tier.SetRates(rateLimit(cfg.RemoteCopyBytesPerSec), rateLimit(cfg.RemoteReadBytesPerSec))
-	}
 }
 
 // topicReadRate is varve.tier.fetch.max.bytes.per.second as the tier has it: 0 is no limit.

@@ -66,7 +66,7 @@ func (b *Broker) openListeners(ctx context.Context) error {
 		HeaderVersion: func(key, version int16) (bool, bool) { return b.api.HeaderVersion(key, version) },
 		MaxFrame:      int(b.cfg.SocketRequestMaxBytes), RequestMemory: b.cfg.QueuedMaxRequestBytes,
 		MaxConns: int(b.cfg.MaxConnections), MaxConnsPerIP: int(b.cfg.MaxConnectionsPerIP),
-		IdleTimeout: b.cfg.ConnectionsMaxIdle, Log: b.log,
+		IdleTimeout: b.cfg.ConnectionsMaxIdle, AdmitDelay: b.admitDelay, Log: b.log,
 	})
 	if err != nil {
 		return err
@@ -269,6 +269,7 @@ func (b *Broker) openPartitions(ctx context.Context) error {
 		NodeID: b.cfg.NodeID, Dir: b.topicsDir(), Env: b.env, Tier: b.tier, Propose: b.propose, States: b.states,
 		Clean: b.clean, Workers: int(b.cfg.TierUploadSlots) + 1, RetentionEvery: b.cfg.LogRetentionCheck, Log: b.log,
 		AppliedByAll: b.node.AppliedIndex, // of one broker
+		Cleaner:      b.cleaner,
 	})
 	cancel := b.node.Watch(b.onMetadata)
 	b.onClose("metadata watch", func(context.Context) error { cancel(); return nil })
@@ -297,7 +298,8 @@ func (b *Broker) openAPI(context.Context) error {
 		FetchMaxBytes: int(b.cfg.FetchMaxBytes), FetchSessions: int(b.cfg.FetchSessionSlots),
 		AutoCreateTopics: b.cfg.AutoCreateTopics,
 		NumPartitions:    b.cfg.NumPartitions, ReplicationFactor: int16(b.cfg.DefaultReplicationFactor),
-		TierConfigured: b.tier != nil, Hot: &b.hot, Log: b.log,
+		TierConfigured: b.tier != nil, Quotas: b.quotas, Groups: b.groups,
+		OffsetsTopic: b.cfg.offsetsTopicConfig(), TxnTopic: b.cfg.txnTopicConfig(), Txn: b.txn.coordinator, Markers: b.txn.markers, Hot: &b.hot, Log: b.log,
 	})
 	b.onClose("api", func(context.Context) error { b.api.Close(); return nil })
 	b.registry.MustRegister(b.api.Metrics(), newBrokerCollector(b))
@@ -309,6 +311,9 @@ func (b *Broker) openAPI(context.Context) error {
 	b.onClose("connections", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 		defer cancel()
+		if err := b.groups.Close(ctx); err != nil { // who waits for a rebalance is told to look elsewhere
+			b.log.Warn("group coordinator not closed in time", "err", err)
+		}
 		if err := b.wire.Shutdown(ctx); err != nil {
 			b.log.Warn("connections not closed in time", "err", err)
 		}

@@ -12,6 +12,9 @@ import (
 func fillRequest(t *testing.T, req kmsg.Request, id [16]byte, brokerEpoch int32) {
 	t.Helper()
 	const topic = "t"
+	if fillAdminRequest(req, topic) {
+		return
+	}
 	switch r := req.(type) {
 	case *kmsg.ProduceRequest:
 		*r = *produceOf(r.Version, -1, topic, id, map[int32][]byte{0: batchOf(t, 2, 10)})

@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"log/slog"
 	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"varve/broker/api"
 	"varve/broker/commitlog"
 	"varve/broker/meta"
 	"varve/broker/partition"
@@ -30,9 +32,9 @@ func (c *topicConfigs) reload(im *meta.Image, cfg Config) {
 	values := map[string]string{}
 	maps.Copy(values, im.ClusterConfigs())
 	maps.Copy(values, im.BrokerConfigs(cfg.NodeID)) // the broker's own go before the cluster's
-	now, err := cfg.WithDynamic(values)
-	if err != nil { // they were checked when they were set; another version's are left alone
-		now = cfg
+	now, err := cfg.withValid(values)
+	if err != nil { // they were right when they were set: the file or the program has changed since
+		slog.Warn("broker configs that were set at run time are left out", "err", err)
 	}
 	defaults := now.TopicDefaults()
 	c.mu.Lock()
@@ -78,7 +80,7 @@ func resolve(t *meta.Topic, defaults map[string]string, cfg *Config) *partition.
 		Log: commitlog.Config{
 			SegmentBytes: e.SegmentBytes, SegmentAge: ms(e.SegmentMS), IndexInterval: e.IndexIntervalBytes,
 			RecycleWindow: ms(e.RecycleWindowMS), RecycleOwn: true, WriteCaching: e.WriteCaching, FlushEvery: flush,
-			ProducerExpiry: cfg.ProducerIDExpiration,
+			ProducerExpiry: cfg.ProducerIDExpiration, Internal: api.IsInternal(t.Name),
 		},
 		RetentionAge: ms(e.RetentionMS), RetentionBytes: e.RetentionBytes,
 		Tiered: e.Tiered, CopyDisabled: e.TierCopyDisabled,
@@ -86,8 +88,16 @@ func resolve(t *meta.Topic, defaults map[string]string, cfg *Config) *partition.
 		TierMaxDelay: ms(e.TierMaxDelayMS), CopyLagAge: ms(e.TierCopyLagMS), CopyLagBytes: e.TierCopyLagBytes, TierNoCompression: !e.TierCompress,
 		MinISR: e.MinInsyncReplicas, MaxBatchBytes: e.MaxMessageBytes,
 		AppendTime: e.LogAppendTime, TimeBefore: ms(e.TimestampBeforeMaxMS), TimeAfter: ms(e.TimestampAfterMaxMS),
-		Compacted: e.Compact, Compression: e.CompressionType, Values: t.Configs,
+		Compacted: e.Compact, Compaction: partition.CompactionConfig{
+			MinDirtyRatio: e.MinCleanableDirtyRatio, MinLag: ms(e.MinCompactionLagMS), MaxLag: ms(e.MaxCompactionLagMS),
+			DeleteRetention: ms(e.DeleteRetentionMS),
+		},
+		Compression: e.CompressionType, Values: t.Configs,
 	}
+	if e.Compact && e.MaxCompactionLagMS > 0 { // an open segment would hold its records back
+		conf.Log.SegmentAge = min(conf.Log.SegmentAge, ms(e.MaxCompactionLagMS))
+	}
+	conf.CompressionLevel = map[string]int{"gzip": e.GzipLevel, "lz4": e.LZ4Level, "zstd": e.ZstdLevel}[e.CompressionType]
 	if !e.Delete {
 		conf.RetentionAge, conf.RetentionBytes = -1, -1
 	}

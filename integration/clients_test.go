@@ -13,7 +13,7 @@ import (
 var codecs = []string{"none", "gzip", "snappy", "lz4", "zstd"}
 
 // client is one Kafka client library or program. Both functions fail the test themselves.
-// Consumers assign partitions by hand: there is no group coordinator yet.
+// Consumers assign partitions by hand; groups_test.go lets them join groups.
 type client struct {
 	name string
 	need func(t testing.TB) // skips if the client is not there; nil: it always is

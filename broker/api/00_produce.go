@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"varve/broker/auth"
 	"varve/broker/partition"
 	"varve/broker/record"
 	"varve/broker/wire"
@@ -21,13 +22,16 @@ type produceReply struct {
 	acks    int16
 	topics  []produceTopic
 	parts   []producePart
-	names   []byte // topic names or ids, copied because the frame goes back early
+	names   []byte    // topic names or ids, copied because the frame goes back early
+	txnID   string    // "" without
+	verdict []verdict // by partition, only with a transactional id
 
 	mu      sync.Mutex
 	pending int  // Acks that have not come back
 	parsed  bool // every partition was handled; before that no reply leaves
 	replied bool
 
+	throttle   int32 // ms, for the reply
 	deadline   time.Time
 	prev, next *produceReply // the list of waiting replies, guarded by produceWaits.mu
 	waiting    bool
@@ -61,6 +65,7 @@ func (a *API) produce(req *wire.Request) error {
 	}
 	p := produceReplies.Get().(*produceReply)
 	p.reset(a, req)
+	start, size := a.cfg.Now(), len(req.Body)
 	r := reader{b: req.Body}
 	timeout := p.header(&r)
 	if r.bad {
@@ -74,6 +79,7 @@ func (a *API) produce(req *wire.Request) error {
 		return err
 	}
 	req.Release()
+	p.throttle = a.throttle(req, a.cfg.Now().Sub(start), auth.ProduceBytes, size)
 	p.finishParse(time.Duration(timeout) * time.Millisecond)
 	return nil
 }
@@ -82,11 +88,14 @@ func (p *produceReply) reset(a *API, req *wire.Request) {
 	p.api, p.req, p.version = a, req, req.Version
 	p.topics, p.parts, p.names = p.topics[:0], p.parts[:0], p.names[:0]
 	p.pending, p.parsed, p.replied = 0, false, false
+	p.txnID, p.verdict = "", p.verdict[:0]
 }
 
 func (p *produceReply) header(r *reader) (timeout int32) {
 	flexible := p.version >= 9
-	r.str(flexible) // transactional id: the batches say what they are (CVE-2018-17196)
+	if id := r.str(flexible); len(id) > 0 { // a claim: the batches say what they are (CVE-2018-17196)
+		p.txnID = string(id)
+	}
 	p.acks = r.int16()
 	return r.int32()
 }
@@ -103,6 +112,9 @@ func (p *produceReply) walk(r *reader) error {
 		return errTooManyPartitions
 	}
 	p.makeParts(count)
+	if p.txnID != "" {
+		p.verify(*r, count)
+	}
 	next := 0
 	for n := r.array(flexible, 1); n > 0; n-- {
 		t := produceTopic{name: [2]int{len(p.names)}, parts: [2]int{next}}
@@ -112,7 +124,7 @@ func (p *produceReply) walk(r *reader) error {
 			index, b := r.int32(), r.bytes(flexible)
 			r.tags(flexible)
 			p.parts[next].index = index
-			p.append(rt, int32(next), b)
+			p.append(rt, next, b)
 			next++
 		}
 		r.tags(flexible)
@@ -179,8 +191,8 @@ func (p *produceReply) topic(r *reader) produceTarget {
 	return produceTarget{code: kerr.UnknownTopicOrPartition}
 }
 
-// append writes one partition's batch and notes the answer, or parks.
-func (p *produceReply) append(t produceTarget, at int32, b []byte) {
+// append writes the batch of partition number at and notes the answer, or parks.
+func (p *produceReply) append(t produceTarget, at int, b []byte) {
 	part := &p.parts[at]
 	fail := func(e *kerr.Error, message string) { part.code, part.message, part.done = e.Code, message, true }
 	if p.acks < -1 || p.acks > 1 {
@@ -189,6 +201,10 @@ func (p *produceReply) append(t produceTarget, at int32, b []byte) {
 	}
 	if t.topic == nil {
 		fail(t.code, "")
+		return
+	}
+	if isInternal(t.topic.Name) { // its coordinator is the only writer
+		fail(kerr.InvalidTopicException, "clients do not write to internal topics")
 		return
 	}
 	rep := t.topic.Partition(part.index)
@@ -203,9 +219,17 @@ func (p *produceReply) append(t produceTarget, at int32, b []byte) {
 		errors.As(err, &part.bad)
 		return
 	}
+	transactional := batch.Attributes().Transactional()
+	if transactional {
+		if err := p.mayAppend(at); err != nil {
+			e, message := txnProduceCode(err, p.version)
+			fail(e, message)
+			return
+		}
+	}
 	var ack *partition.Ack
 	if p.acks == -1 {
-		part.ack = partition.Ack{Owner: p, Tag: at}
+		part.ack = partition.Ack{Owner: p, Tag: int32(at)}
 		ack = &part.ack
 		p.mu.Lock()
 		p.pending++ // before the append: the answer may come before it returns
@@ -215,7 +239,13 @@ func (p *produceReply) append(t produceTarget, at int32, b []byte) {
 	if rep.Config().AppendTime {
 		appendTime = batch.MaxTimestamp()
 	}
-	info, parked, err := rep.Append(batch, ack)
+	var info partition.AppendInfo
+	var parked bool
+	if transactional {
+		info, parked, err = rep.AppendClient(batch, p.verdict[at].guard, ack)
+	} else {
+		info, parked, err = rep.Append(batch, ack)
+	}
 	if err == nil {
 		p.api.metrics.produced(rep.ID().Topic, len(batch))
 	}
@@ -258,16 +288,13 @@ func (a *API) checkBatch(rep *partition.Replica, b []byte, version int16) (recor
 	if attrs.Codec() == record.Zstd && version < 7 { // KIP-110
 		return nil, errOldZstd
 	}
-	if attrs.Transactional() {
-		return nil, errTransactions
-	}
 	if conf.Compacted {
 		if err := needKeys(batch, conf.MaxBatchBytes); err != nil {
 			return nil, err
 		}
 	}
 	if conf.Compression != "" && conf.Compression != "producer" {
-		if batch, err = recompress(batch, conf.Compression, conf.MaxBatchBytes); err != nil {
+		if batch, err = recompress(batch, conf.Compression, conf.CompressionLevel, conf.MaxBatchBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -361,6 +388,7 @@ func (p *produceReply) free() {
 		p.parts, p.topics, p.names = nil, nil, nil
 	}
 	clear(p.parts) // messages
+	clear(p.verdict)
 	produceReplies.Put(p)
 }
 
@@ -409,16 +437,15 @@ func (p *produceReply) encode() []byte {
 		}
 		w.noTags(flexible)
 	}
-	w.int32(0) // throttle
+	w.int32(p.throttle)
 	w.noTags(flexible)
 	return w.b
 }
 
 var (
-	errTrailing     = errors.New("bytes after the end of the request")
-	errOldZstd      = errors.New("zstd needs Produce version 7 or later")
-	errTransactions = errors.New("transactions are not supported yet")
-	errNullKey      = errors.New("a record without key in a compacted topic")
+	errTrailing = errors.New("bytes after the end of the request")
+	errOldZstd  = errors.New("zstd needs Produce version 7 or later")
+	errNullKey  = errors.New("a record without key in a compacted topic")
 
 	errTooManyPartitions = errors.New("request names too many partitions")
 )
@@ -448,7 +475,6 @@ var produceCodes = []struct {
 	{record.ErrShort, kerr.CorruptMessage},
 	{errNullKey, kerr.InvalidRecord},
 	{errOldZstd, kerr.UnsupportedCompressionType},
-	{errTransactions, kerr.InvalidTxnState},
 	{partition.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{partition.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
 	{partition.ErrInvalidTxnState, kerr.InvalidTxnState},

@@ -108,7 +108,10 @@ func (f *fetch) run() {
 		if urgent || got >= f.req.minBytes || f.req.maxWait <= 0 || len(f.list) == 0 && f.set == nil {
 			return
 		}
-		if !f.wait(f.patience(deadline)) {
+		before := time.Now()
+		woken := f.wait(f.patience(deadline))
+		f.waited += time.Since(before)
+		if !woken {
 			if !f.pause.IsZero() {
 				return // it had its pause: what failed is told, and whatever else there is
 			}
@@ -149,7 +152,9 @@ func (f *fetch) pass(deadline time.Time) (got int64, urgent bool) {
 		minOne = minOne && n == 0
 	}
 	if len(cold) > 0 && (budget > 0 || minOne) {
+		before := time.Now()
 		n, tell := f.readCold(cold, budget, minOne, got, deadline)
+		f.waited += time.Since(before)
 		got, urgent = got+n, urgent || tell
 	}
 	return got, urgent

@@ -109,6 +109,9 @@ func offline(im *meta.Image, p *meta.Partition) (ids []int32) {
 	return ids
 }
 
+// IsInternal tells whether a topic belongs to the brokers: clients may read it and nothing else.
+func IsInternal(topic string) bool { return isInternal(topic) }
+
 func isInternal(topic string) bool {
 	return topic == "__consumer_offsets" || topic == "__transaction_state" || topic == "__varve_usage"
 }

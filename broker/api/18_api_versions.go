@@ -19,8 +19,7 @@ const (
 	rebootstrapRequired = 129
 )
 
-// apiVersions answers from the table. Feature levels are those that clients look at: 2 for
-// transactions is claimed once transactions are here.
+// apiVersions answers from the table.
 func (a *API) apiVersions(_ context.Context, c *call) (kmsg.Response, error) {
 	req := c.msg.(*kmsg.ApiVersionsRequest)
 	resp := req.ResponseKind().(*kmsg.ApiVersionsResponse)
@@ -44,6 +43,18 @@ func (a *API) fillApiVersions(resp *kmsg.ApiVersionsResponse) {
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
 	resp.FinalizedFeaturesEpoch = int64(a.cfg.Meta.Image().Index)
+	for _, f := range a.features() {
+		s, l := kmsg.NewApiVersionsResponseSupportedFeature(), kmsg.NewApiVersionsResponseFinalizedFeature()
+		s.Name, s.MinVersion, s.MaxVersion = f.name, f.min, f.max
+		if resp.Version < 4 { // older Java clients cannot read a level of 0
+			s.MinVersion = max(f.min, 1)
+		}
+		resp.SupportedFeatures = append(resp.SupportedFeatures, s)
+		if f.level > 0 {
+			l.Name, l.MinVersionLevel, l.MaxVersionLevel = f.name, f.level, f.level
+			resp.FinalizedFeatures = append(resp.FinalizedFeatures, l)
+		}
+	}
 }
 
 // oldApiVersions answers a version we do not know in version 0, which every client can read, with

@@ -41,6 +41,9 @@ func (a *API) createTopics(ctx context.Context, c *call) (kmsg.Response, error) 
 		if err == nil && a.cfg.Meta.Image().Topic(rt.Topic) != nil {
 			err = fmt.Errorf("%w: %q", meta.ErrTopicExists, rt.Topic)
 		}
+		if err == nil && !req.ValidateOnly {
+			err = c.mutate(a, len(cmd.Partitions), 6)
+		}
 		if err != nil {
 			out.ErrorCode, out.ErrorMessage = codeAndMessage(err)
 		} else {
@@ -221,8 +224,12 @@ func codeAndMessage(err error) (int16, *string) {
 	}
 	message := err.Error()
 	var k *kerr.Error
-	if errors.As(err, &k) && message == k.Error() {
-		message = k.Description
+	if errors.As(err, &k) {
+		if message == k.Error() {
+			message = k.Description
+		}
+		// The code goes beside the message; what remains of the text is what names the fault.
+		message = strings.TrimPrefix(message, k.Error()+": ")
 	}
 	return errorCode(err).Code, &message
 }

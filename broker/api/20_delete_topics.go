@@ -36,6 +36,10 @@ func (a *API) deleteTopics(ctx context.Context, c *call) (kmsg.Response, error) 
 			out.ErrorCode, out.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("a topic is named by name or by id, not by both")
 		case t == nil:
 			out.ErrorCode, out.ErrorMessage = missing.Code, kmsg.StringPtr(missing.Description)
+		case isInternal(t.Name):
+			out.ErrorCode, out.ErrorMessage = kerr.InvalidTopicException.Code, kmsg.StringPtr("internal topics are not deleted")
+		case c.mutate(a, t.Partitions.Len(), 5) != nil:
+			out.ErrorCode, out.ErrorMessage = codeAndMessage(kerr.ThrottlingQuotaExceeded)
 		default:
 			out.Topic, out.TopicID = kmsg.StringPtr(t.Name), t.ID
 			cmds, at = append(cmds, &meta.DeleteTopic{TopicID: t.ID}), append(at, len(resp.Topics))

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 )
@@ -26,6 +27,9 @@ func (a *API) deleteRecords(ctx context.Context, c *call) (kmsg.Response, error)
 			*answer = kmsg.NewDeleteRecordsResponseTopicPartition()
 			answer.Partition, answer.LowWatermark = ask.Partition, -1
 			rep, code := leaderOf(t, ask.Partition, -1)
+			if isInternal(rt.Topic) { // it would forget groups and transactions
+				code = kerr.InvalidTopicException.Code
+			}
 			if answer.ErrorCode = code; code != 0 {
 				continue
 			}

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -67,8 +68,18 @@ func (a *API) configRows(ask *kmsg.DescribeConfigsRequestResource) ([]configRow,
 			return nil, err
 		}
 		return a.brokerRows(ask.ResourceName == ""), nil
-	default: // loggers, client metrics, groups: this broker has no such configs
-		return nil, kerr.InvalidRequest
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		if err := a.loggerResource(ask.ResourceName); err != nil {
+			return nil, err
+		}
+		return a.loggerRows(), nil
+	case kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig:
+		if ask.ResourceName == "" {
+			return nil, fmt.Errorf("%w: the name of the resource is empty", kerr.InvalidRequest)
+		}
+		return nil, nil // nothing is set
+	default:
+		return nil, fmt.Errorf("%w: resource type %d has no configs", kerr.InvalidRequest, ask.ResourceType)
 	}
 }
 
@@ -79,7 +90,7 @@ func (a *API) brokerResource(name string) (meta.NodeID, error) {
 	}
 	id, err := strconv.ParseInt(name, 10, 32)
 	if err != nil || int32(id) != a.cfg.NodeID {
-		return 0, kerr.InvalidRequest
+		return 0, fmt.Errorf("%w: broker %.64q is not this one, which is %d", kerr.InvalidRequest, name, a.cfg.NodeID)
 	}
 	return int32(id), nil
 }
@@ -156,6 +167,9 @@ func (a *API) brokerRows(clusterOnly bool) []configRow {
 		}
 		value := c.Value
 		row.ConfigSynonyms = append(row.ConfigSynonyms, synonym(c.Name, value, row.Source))
+		if !c.Default && row.Source == sourceStatic {
+			row.ConfigSynonyms = append(row.ConfigSynonyms, synonym(c.Name, c.DefaultValue, sourceDefault))
+		}
 		if v, ok := cluster[c.Name]; ok {
 			value, row.Source = v, sourceBrokerDefault
 			row.ConfigSynonyms = append([]configSynonym{synonym(c.Name, v, sourceBrokerDefault)}, row.ConfigSynonyms...)

@@ -27,6 +27,12 @@ func (a *API) createPartitions(ctx context.Context, c *call) (kmsg.Response, err
 			err = fmt.Errorf("%w: the request names topic %q more than once", kerr.InvalidRequest, out.Topic)
 		}
 		seen[out.Topic] = true
+		if isInternal(out.Topic) { // keys would be looked for in other partitions than they are in
+			err = fmt.Errorf("%w: the number of partitions of %s must not change", kerr.InvalidPartitions, out.Topic)
+		}
+		if err == nil && !req.ValidateOnly {
+			err = c.mutate(a, len(cmd.Partitions), 3)
+		}
 		if err == nil {
 			left -= int32(len(cmd.Partitions))
 		}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,9 @@ func (a *API) alterConfigs(ctx context.Context, c *call) (kmsg.Response, error) 
 const alterTries = 5
 
 func (a *API) alter(ctx context.Context, kind kmsg.ConfigResourceType, name string, ops []configOp, replace, dry bool) error {
+	if kind == kmsg.ConfigResourceTypeBrokerLogger {
+		return a.alterLoggers(name, ops, replace, dry)
+	}
 	for try := 0; ; try++ {
 		cmd, err := a.alterCommand(kind, name, ops, replace)
 		if err != nil || dry || cmd == nil {
@@ -80,24 +84,29 @@ func (a *API) alterCommand(kind kmsg.ConfigResourceType, name string, ops []conf
 	case kmsg.ConfigResourceTypeTopic:
 		t := im.Topic(name)
 		if t == nil {
-			return nil, fmt.Errorf("%w: %q", meta.ErrUnknownTopic, name)
+			return nil, fmt.Errorf("%w: %.255q", meta.ErrUnknownTopic, name)
 		}
 		cmd.Resource, cmd.TopicID, old = meta.ResourceTopic, t.ID, t.Configs
 	case kmsg.ConfigResourceTypeBroker:
 		id, err := a.brokerResource(name)
 		if err != nil {
-			return nil, fmt.Errorf("%w: broker %q is not this one", err, name)
+			return nil, err
 		}
 		cmd.Resource, cmd.Broker, old = meta.ResourceBroker, id, im.BrokerConfigs(id)
 		if id == meta.NoNode {
 			cmd.Resource, cmd.Broker, old = meta.ResourceCluster, 0, im.ClusterConfigs()
 		}
 	default:
-		return nil, fmt.Errorf("%w: configs of this kind of resource cannot be changed", kerr.InvalidRequest)
+		return nil, fmt.Errorf("%w: configs of resource type %d cannot be changed", kerr.InvalidRequest, kind)
 	}
-	next, err := applyOps(old, ops, replace)
+	next, err := applyOps(old, ops, replace, a.listKeyOf(kind))
 	if err != nil {
 		return nil, err
+	}
+	if kind == kmsg.ConfigResourceTypeBroker {
+		if next, err = a.checkBroker(im, cmd.Resource, next); err != nil {
+			return nil, fmt.Errorf("%w: %w", kerr.InvalidConfig, err)
+		}
 	}
 	for key := range union(old, next) {
 		before, had := old[key]
@@ -118,18 +127,29 @@ func (a *API) alterCommand(kind kmsg.ConfigResourceType, name string, ops []conf
 	slices.Sort(cmd.Delete)
 	if kind == kmsg.ConfigResourceTypeTopic {
 		err = meta.ConfigCheck{New: next, Old: old, Defaults: a.cfg.Broker.TopicDefaults(), NoStore: !a.cfg.TierConfigured}.Validate()
-	} else {
-		if err = a.cfg.Broker.CheckDynamic(next); err != nil {
-			err = fmt.Errorf("%w: %w", kerr.InvalidConfig, err)
+		if err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
 	}
 	if len(cmd.Compare) == 0 {
 		return nil, nil
 	}
 	return cmd, nil
+}
+
+// checkBroker checks the dynamic configs that a resource would have, alone and together with those of
+// the other level, and gives them in Kafka's text form.
+func (a *API) checkBroker(im *meta.Image, resource meta.Resource, next map[string]string) (map[string]string, error) {
+	fresh, err := a.cfg.Broker.CheckDynamic(next)
+	if err != nil {
+		return nil, err
+	}
+	together := union(im.ClusterConfigs(), fresh)
+	if resource == meta.ResourceCluster {
+		together = union(fresh, im.BrokerConfigs(a.cfg.NodeID))
+	}
+	_, err = a.cfg.Broker.CheckDynamic(together)
+	return fresh, err
 }
 
 func union(a, b map[string]string) map[string]string {
@@ -142,7 +162,7 @@ func union(a, b map[string]string) map[string]string {
 }
 
 // applyOps computes the configs after the operations. Append and subtract work on lists alone.
-func applyOps(old map[string]string, ops []configOp, replace bool) (map[string]string, error) {
+func applyOps(old map[string]string, ops []configOp, replace bool, list func(name string) (string, bool)) (map[string]string, error) {
 	next := map[string]string{}
 	if !replace {
 		maps.Copy(next, old)
@@ -150,7 +170,7 @@ func applyOps(old map[string]string, ops []configOp, replace bool) (map[string]s
 	seen := map[string]bool{}
 	for _, o := range ops {
 		if seen[o.name] {
-			return nil, fmt.Errorf("%w: %s is named more than once", kerr.InvalidRequest, o.name)
+			return nil, fmt.Errorf("%w: %.128s is named more than once", kerr.InvalidRequest, o.name)
 		}
 		seen[o.name] = true
 		if o.op == kmsg.IncrementalAlterConfigOpDelete {
@@ -158,26 +178,42 @@ func applyOps(old map[string]string, ops []configOp, replace bool) (map[string]s
 			continue
 		}
 		if o.value == nil {
-			return nil, fmt.Errorf("%w: %s has a null value", kerr.InvalidRequest, o.name)
+			return nil, fmt.Errorf("%w: %.128s has a null value", kerr.InvalidRequest, o.name)
 		}
 		if o.op < kmsg.IncrementalAlterConfigOpSet || o.op > kmsg.IncrementalAlterConfigOpSubtract {
-			return nil, fmt.Errorf("%w: operation %d on %s is not known", kerr.InvalidRequest, o.op, o.name)
+			return nil, fmt.Errorf("%w: operation %d on %.128s is not known", kerr.InvalidRequest, o.op, o.name)
 		}
 		if o.op == kmsg.IncrementalAlterConfigOpSet {
 			next[o.name] = *o.value
 			continue
 		}
-		key, ok := meta.TopicConfigKey(o.name)
-		if !ok || key.Type != meta.ConfigList {
-			return nil, fmt.Errorf("%w: %s is not a list, it can only be set or deleted", kerr.InvalidConfig, o.name)
+		initial, ok := list(o.name)
+		if !ok {
+			return nil, fmt.Errorf("%w: %.128s is not a list, it can only be set or deleted", kerr.InvalidConfig, o.name)
 		}
 		current, ok := next[o.name]
 		if !ok {
-			current = key.Default
+			current = initial
 		}
 		next[o.name] = changeList(current, *o.value, o.op == kmsg.IncrementalAlterConfigOpAppend)
 	}
 	return next, nil
+}
+
+// listKeyOf finds lists among the keys of a kind of resource, with the value that counts where the
+// resource itself sets none.
+func (a *API) listKeyOf(kind kmsg.ConfigResourceType) func(name string) (string, bool) {
+	if kind == kmsg.ConfigResourceTypeBroker {
+		return a.cfg.Broker.ListKey
+	}
+	return func(name string) (string, bool) {
+		key, ok := meta.TopicConfigKey(name)
+		if !ok || key.Type != meta.ConfigList {
+			return "", false
+		}
+		value, _ := a.cfg.Broker.TopicDefault(name)
+		return cmp.Or(value, key.Default), true
+	}
 }
 
 func changeList(current, value string, add bool) string {

@@ -18,8 +18,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/time/rate"
 
+	"varve/broker/auth"
+	"varve/broker/coord"
 	"varve/broker/meta"
 	"varve/broker/partition"
+	"varve/broker/txn"
 	"varve/broker/wire"
 )
 
@@ -36,8 +39,14 @@ type Config struct {
 	AutoCreateTopics  bool
 	NumPartitions     int32
 	ReplicationFactor int16
-	TierConfigured    bool          // a store is configured
-	Hot               *atomic.Int64 // counts Produce requests; may be nil
+	TierConfigured    bool           // a store is configured
+	Quotas            *auth.Quotas   // of clients; nil limits nobody
+	Groups            *coord.Runtime // runs the shards of __consumer_offsets; nil: no groups
+	OffsetsTopic      InternalTopic  // how __consumer_offsets and __transaction_state are made
+	TxnTopic          InternalTopic
+	Txn               *txn.Coordinator // nil: no transactions
+	Markers           txn.Markers      // brings transaction markers to partitions
+	Hot               *atomic.Int64    // counts Produce requests; may be nil
 	Now               func() time.Time
 	Log               *slog.Logger
 }
@@ -54,8 +63,15 @@ type BrokerInfo struct {
 	// TierDefault is varve.tier.default, RemoteFetchMaxWait remote.fetch.max.wait.ms, as set now.
 	TierDefault        func() bool
 	RemoteFetchMaxWait func() time.Duration
-	// CheckDynamic refuses values that brokers cannot take while they run.
-	CheckDynamic func(values map[string]string) error
+	// CheckDynamic refuses values that brokers cannot take while they run, and gives them in Kafka's
+	// text form (7d becomes 604800000).
+	CheckDynamic func(values map[string]string) (map[string]string, error)
+	// ListKey tells whether a broker key is a list, and its value without dynamic ones.
+	ListKey func(name string) (value string, ok bool)
+	// LogLevel is the level of the root logger (INFO), SetLogLevel changes it and is false for a
+	// level that there is not.
+	LogLevel    func() string
+	SetLogLevel func(level string) bool
 	// LogDir is the data directory, and Usage its size and free bytes.
 	LogDir string
 	Usage  func() (total, free int64, err error)
@@ -66,6 +82,7 @@ type BrokerInfo struct {
 // BrokerConfig is one row of the broker's configuration.
 type BrokerConfig struct {
 	Name, Value, Doc string
+	DefaultValue     string
 	Type             kmsg.ConfigType
 	Default          bool // the value is the default
 	Sensitive        bool
@@ -86,18 +103,23 @@ type API struct {
 	stopped     chan struct{}
 }
 
-// entry is one row of the table: exactly one of hot and handle is set.
+// entry is one row of the table: exactly one of hot, handle and later is set.
 type entry struct {
 	min, max int16
 	flexible int16 // the first version with flexible headers, filled in by newTable
 	hot      func(*wire.Request) error
 	handle   func(context.Context, *call) (kmsg.Response, error)
+	later    func(c *call, reply func(kmsg.Response)) // replies once, when it can, from any goroutine
 }
 
 // call is one request that kmsg decoded.
 type call struct {
-	req *wire.Request
-	msg kmsg.Request
+	req  *wire.Request
+	msg  kmsg.Request
+	wait time.Duration // the handler's own quota asks for this pause
+
+	held   *held        // of a later handler
+	events atomic.Int32 // of a later handler: how many more than one look at msg
 }
 
 // New makes the API and starts its one goroutine, which expires parked Produce requests; Close
@@ -125,19 +147,56 @@ func (a *API) newTable() map[int16]entry {
 		1:  {min: 4, max: 18, hot: a.fetch},
 		2:  {min: 1, max: 11, handle: a.listOffsets},
 		3:  {min: 0, max: 13, handle: a.metadata},
+		8:  {min: 2, max: 10, later: a.offsetCommit},
+		9:  {min: 1, max: 10, later: a.offsetFetch},
 		10: {min: 0, max: 6, handle: a.findCoordinator},
+		11: {min: 0, max: 9, later: a.joinGroup},
+		12: {min: 0, max: 4, later: a.heartbeat},
+		13: {min: 0, max: 5, later: a.leaveGroup},
+		14: {min: 0, max: 5, later: a.syncGroup},
+		15: {min: 0, max: 6, later: a.describeGroups},
+		16: {min: 0, max: 5, later: a.listGroups},
 		18: {min: 0, max: 5, handle: a.apiVersions},
 		19: {min: 2, max: 7, handle: a.createTopics},
 		20: {min: 1, max: 6, handle: a.deleteTopics},
 		21: {min: 0, max: 2, handle: a.deleteRecords},
 		22: {min: 0, max: 5, handle: a.initProducerID},
 		23: {min: 2, max: 4, handle: a.offsetForLeaderEpoch},
+		24: {min: 0, max: 5, handle: a.addPartitionsToTxn},
+		25: {min: 0, max: 4, handle: a.addOffsetsToTxn},
+		26: {min: 0, max: 5, handle: a.endTxn},
+		27: {min: 1, max: 2, handle: a.writeTxnMarkers},
+		28: {min: 0, max: 6, handle: a.txnOffsetCommit},
+		29: {min: 1, max: 3, handle: a.describeACLs},
+		30: {min: 1, max: 3, handle: a.createACLs},
+		31: {min: 1, max: 3, handle: a.deleteACLs},
 		32: {min: 1, max: 4, handle: a.describeConfigs},
 		33: {min: 0, max: 2, handle: a.alterConfigs},
+		34: {min: 1, max: 2, handle: a.alterReplicaLogDirs},
 		35: {min: 1, max: 5, handle: a.describeLogDirs},
 		37: {min: 0, max: 3, handle: a.createPartitions},
+		38: {min: 1, max: 3, handle: a.createDelegationToken},
+		39: {min: 1, max: 2, handle: a.renewDelegationToken},
+		40: {min: 1, max: 2, handle: a.expireDelegationToken},
+		41: {min: 1, max: 3, handle: a.describeDelegationToken},
+		42: {min: 0, max: 3, later: a.deleteGroups},
+		43: {min: 0, max: 2, handle: a.electLeaders},
 		44: {min: 0, max: 1, handle: a.incrementalAlterConfigs},
+		45: {min: 0, max: 1, handle: a.alterPartitionReassignments},
+		46: {min: 0, max: 0, handle: a.listPartitionReassignments},
+		47: {min: 0, max: 0, later: a.offsetDelete},
+		48: {min: 0, max: 1, handle: a.describeClientQuotas},
+		49: {min: 0, max: 1, handle: a.alterClientQuotas},
+		50: {min: 0, max: 0, handle: a.describeScramCredentials},
+		51: {min: 0, max: 0, handle: a.alterScramCredentials},
+		55: {min: 0, max: 2, handle: a.describeQuorum},
+		57: {min: 0, max: 2, handle: a.updateFeatures},
 		60: {min: 0, max: 2, handle: a.describeCluster},
+		61: {min: 0, max: 0, handle: a.describeProducers},
+		64: {min: 0, max: 0, handle: a.unregisterBroker},
+		65: {min: 0, max: 0, handle: a.describeTransactions},
+		66: {min: 0, max: 2, handle: a.listTransactions},
+		74: {min: 0, max: 1, handle: a.listConfigResources},
 		75: {min: 0, max: 0, handle: a.describeTopicPartitions},
 	}
 	for key, e := range table {
@@ -217,26 +276,41 @@ func (a *API) generic(e entry, req *wire.Request) error {
 	if !a.decode.take(req.Conn.Context(), need) {
 		return context.Canceled
 	}
+	msg, err := decode(e, req)
+	if err == nil && e.later != nil {
+		a.serveLater(e, &call{req: req, msg: msg, held: &held{a: a, req: req, need: need}})
+		return nil
+	}
 	defer a.decode.give(need)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(req.Conn.Context(), requestTimeout)
+	defer cancel()
+	start := a.cfg.Now()
+	c := &call{req: req, msg: msg}
+	resp, err := e.handle(ctx, c)
+	if err != nil {
+		return err
+	}
+	a.throttleAnswer(c, resp, a.cfg.Now().Sub(start))
+	req.Release()
+	req.Reply(wire.Response{Body: resp.AppendTo(wire.GetBuffer(512)[:0])})
+	return nil
+}
+
+func decode(e entry, req *wire.Request) (kmsg.Request, error) {
 	if req.Version >= e.flexible {
 		if err := checkShape(req.Key, req.Version, req.Body); err != nil {
-			return fmt.Errorf("decode: %w", err)
+			return nil, fmt.Errorf("decode: %w", err)
 		}
 	}
 	msg := kmsg.RequestForKey(req.Key)
 	msg.SetVersion(req.Version)
 	if err := msg.ReadFrom(req.Body); err != nil {
-		return fmt.Errorf("decode: %w", err)
+		return nil, fmt.Errorf("decode: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(req.Conn.Context(), requestTimeout)
-	defer cancel()
-	resp, err := e.handle(ctx, &call{req, msg})
-	if err != nil {
-		return err
-	}
-	req.Release()
-	req.Reply(wire.Response{Body: resp.AppendTo(wire.GetBuffer(512)[:0])})
-	return nil
+	return msg, nil
 }
 
 // Close wakes every waiting Fetch and stops the expiry of Produce requests.

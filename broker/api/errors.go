@@ -6,8 +6,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"varve/broker/coord"
 	"varve/broker/meta"
 	"varve/broker/partition"
+	"varve/broker/txn"
 )
 
 // errorCodes is the only map from our errors to Kafka's codes, first match wins. What is not in it
@@ -41,6 +43,26 @@ var errorCodes = []struct {
 	{meta.ErrTooLarge, kerr.InvalidRequest},
 	{meta.ErrLimit, kerr.PolicyViolation},
 	{meta.ErrConfigChanged, kerr.ConcurrentTransactions},
+	{meta.ErrInvalidCommand, kerr.InvalidRequest},
+
+	{txn.ErrConcurrent, kerr.ConcurrentTransactions},
+	{txn.ErrFenced, kerr.ProducerFenced},
+	{txn.ErrMapping, kerr.InvalidProducerIDMapping},
+	{txn.ErrInvalidState, kerr.InvalidTxnState},
+	{txn.ErrNotAdded, kerr.TransactionAbortable},
+	{txn.ErrTimeout, kerr.InvalidTransactionTimeout},
+	{txn.ErrNotFound, kerr.TransactionalIDNotFound},
+	{txn.ErrNoID, kerr.InvalidRequest},
+	{txn.ErrTooMany, kerr.PolicyViolation},
+	{partition.ErrInvalidProducerEpoch, kerr.InvalidProducerEpoch},
+	{partition.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
+	{partition.ErrInvalidTxnState, kerr.InvalidTxnState},
+	{partition.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+
+	{coord.ErrNotCoordinator, kerr.NotCoordinator},
+	{coord.ErrLoading, kerr.CoordinatorLoadInProgress},
+	{coord.ErrOverloaded, kerr.CoordinatorNotAvailable},
+
 	{context.DeadlineExceeded, kerr.RequestTimedOut},
 	{context.Canceled, kerr.RequestTimedOut},
 }

@@ -38,7 +38,12 @@ func (f *fetch) coldTurn(list []*fetchPart) (taken int, urgent bool) {
 		case data != nil && data.Len() == 0:
 			data.Release()
 		case data != nil:
-			p.res = fetchResult{bounds: p.rep.Bounds(), data: data, bytes: data.Len(), more: true}
+			aborted, err := f.coldAborted(endedContext, p, data)
+			if err != nil { // its index is not in memory: the slower way fetches it
+				data.Release()
+				continue
+			}
+			p.res = fetchResult{bounds: p.rep.Bounds(), data: data, bytes: data.Len(), aborted: aborted, more: true}
 			taken += data.Len()
 			f.api.metrics.fetchedCold(p.rep.ID().Topic, data.Len())
 		}
@@ -87,10 +92,27 @@ func (f *fetch) patience(deadline time.Time) time.Time {
 }
 
 type coldAnswer struct {
-	part *fetchPart
-	data *partition.ColdData
-	err  error
+	part    *fetchPart
+	data    *partition.ColdData
+	aborted []partition.AbortedTxn
+	err     error
 }
+
+// coldAborted lists the aborted transactions that data holds records of. What is tiered lies below LSO,
+// so read_committed needs nothing else.
+func (f *fetch) coldAborted(ctx context.Context, p *fetchPart, data *partition.ColdData) ([]partition.AbortedTxn, error) {
+	if !f.req.committed {
+		return nil, nil
+	}
+	return p.rep.ColdAborted(ctx, p.offset, data.Next)
+}
+
+// endedContext makes a cold read answer from memory or not at all.
+var endedContext = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // coldLinger is how long a Fetch that has its min.bytes still waits for cold partitions that were
 // asked at the same time: long enough for neighbours of one burst, far below a round trip to S3.
@@ -116,15 +138,21 @@ func (f *fetch) readCold(parts []*fetchPart, budget int, minOne bool, got int64,
 	for i, p := range parts {
 		one := minOne && i == 0 // one oversize allowance a response (KAFKA-19795)
 		go func() {
-			data, err := p.rep.ReadCold(ctx, p.offset, max(min(share, int(p.max)), 0), one)
-			answers <- coldAnswer{p, data, err}
+			a := coldAnswer{part: p}
+			a.data, a.err = p.rep.ReadCold(ctx, p.offset, max(min(share, int(p.max)), 0), one)
+			if a.err == nil && a.data != nil {
+				if a.aborted, a.err = f.coldAborted(ctx, p, a.data); a.err != nil {
+					a.data.Release()
+				}
+			}
+			answers <- a
 		}()
 	}
 	for range parts {
 		a := f.nextCold(answers, cancel)
 		switch {
 		case a.err == nil && a.data != nil:
-			a.part.res.data, a.part.res.bytes = a.data, a.data.Len()
+			a.part.res.data, a.part.res.bytes, a.part.res.aborted = a.data, a.data.Len(), a.aborted
 			n += int64(a.data.Len())
 			f.api.metrics.fetchedCold(a.part.rep.ID().Topic, a.data.Len())
 		case a.err != nil && !errors.Is(a.err, context.DeadlineExceeded) && !errors.Is(a.err, context.Canceled):

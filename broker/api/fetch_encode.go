@@ -1,8 +1,11 @@
 package api
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"varve/broker/auth"
 	"varve/broker/partition"
 	"varve/broker/wire"
 )
@@ -45,7 +48,7 @@ func (f *fetch) refuse(code *kerr.Error) {
 
 func (f *fetch) head(code int16, session int32) {
 	w := &f.enc.w
-	w.int32(0) // throttle
+	w.int32(f.throttle)
 	if f.req.version >= 7 {
 		w.int16(code)
 		w.int32(session)
@@ -62,15 +65,18 @@ func (f *fetch) send() {
 	if f.set != nil {
 		session = f.set.id
 	}
-	f.head(0, session)
 	tell := f.results[:0]
+	size := 0
 	for _, p := range f.results {
 		if f.mustTell(p) {
 			tell = append(tell, p)
+			size += p.res.bytes
 		} else {
 			f.settle(p)
 		}
 	}
+	f.throttle = f.api.throttle(f.wreq, time.Since(f.start)-f.waited, auth.FetchBytes, size)
+	f.head(0, session)
 	f.enc.w.array(countTopics(tell), flexible)
 	for i := 0; i < len(tell); {
 		n := 1

@@ -25,6 +25,10 @@ type fetch struct {
 	armed   bool         // the subscriptions of a request without session are on
 	pause   time.Time    // when what the last pass found failing may be told; zero: nothing failed
 
+	start    time.Time
+	waited   time.Duration // for new records and for the tier: no work
+	throttle int32         // ms, for the reply
+
 	wake    waker
 	timer   *time.Timer
 	enc     fetchEncoder
@@ -60,6 +64,7 @@ func newFetch(a *API, req *wire.Request) *fetch {
 		f.release = f.free
 	}
 	f.api, f.wreq, f.set, f.full = a, req, nil, true
+	f.start, f.waited, f.throttle = time.Now(), 0, 0
 	f.req = fetchRequest{version: req.Version, maxBytes: 1<<31 - 1, sessionEpoch: -1}
 	f.parts, f.topics, f.list, f.results = f.parts[:0], f.topics[:0], f.list[:0], f.results[:0]
 	return f
@@ -98,7 +103,7 @@ func (f *fetch) header(r *reader) {
 	if v >= 7 {
 		q.sessionID, q.sessionEpoch = r.int32(), r.int32()
 	}
-	q.maxBytes = min(q.maxBytes, f.api.cfg.FetchMaxBytes)
+	q.maxBytes = f.api.fetchLimit(f.wreq, min(q.maxBytes, f.api.cfg.FetchMaxBytes))
 }
 
 // eachPart walks the topics and partitions of a request.

@@ -19,6 +19,7 @@ type Metrics struct {
 	requests  [maxCountedKey]atomic.Pointer[prometheus.Observer]
 	latency   *prometheus.HistogramVec
 	bad       *prometheus.CounterVec
+	throttle  prometheus.Counter
 	descBytes *prometheus.Desc
 	descReqs  *prometheus.Desc
 	descErrs  *prometheus.Desc
@@ -46,6 +47,10 @@ func newMetrics() *Metrics {
 			Name: "varve_api_bad_requests_total",
 			Help: "Requests that could not be decoded; their connections were closed.",
 		}, []string{"key"}),
+		throttle: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "varve_api_throttle_seconds_total",
+			Help: "Pauses that clients were given because they went over a quota.",
+		}),
 		descBytes: prometheus.NewDesc("varve_api_produced_bytes_total", "Bytes of record batches appended by producers.", []string{"topic"}, nil),
 		descReqs:  prometheus.NewDesc("varve_api_produced_batches_total", "Record batches appended by producers.", []string{"topic"}, nil),
 		descCold:  prometheus.NewDesc("varve_api_cold_fetched_bytes_total", "Bytes of record batches served from the cold tier.", []string{"topic"}, nil),
@@ -86,6 +91,8 @@ func (m *Metrics) readError(topic string) { m.topic(topic).readErrors.Add(1) }
 
 func (m *Metrics) badRequest(key int16) { m.bad.WithLabelValues(strconv.Itoa(int(key))).Inc() }
 
+func (m *Metrics) throttled(d time.Duration) { m.throttle.Add(d.Seconds()) }
+
 func (m *Metrics) served(key int16, d time.Duration) {
 	if key < 0 || key >= maxCountedKey {
 		return
@@ -103,6 +110,7 @@ func (m *Metrics) served(key int16, d time.Duration) {
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.latency.Describe(ch)
 	m.bad.Describe(ch)
+	m.throttle.Describe(ch)
 	for _, d := range []*prometheus.Desc{m.descBytes, m.descReqs, m.descCold, m.descErrs} {
 		ch <- d
 	}
@@ -112,6 +120,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.latency.Collect(ch)
 	m.bad.Collect(ch)
+	m.throttle.Collect(ch)
 	for name, t := range *m.topics.Load() {
 		for _, row := range []struct {
 			desc *prometheus.Desc

@@ -108,7 +108,7 @@ func needKeys(b record.Batch, limit int) error {
 
 // recompress rebuilds a batch with the codec that the topic forces (compression.type). What comes
 // out obeys max.message.bytes too: a small batch may unpack to anything.
-func recompress(b record.Batch, name string, limit int) (record.Batch, error) {
+func recompress(b record.Batch, name string, level, limit int) (record.Batch, error) {
 	codec, err := record.ParseCodec(name)
 	if err != nil {
 		return nil, err
@@ -117,6 +117,10 @@ func recompress(b record.Batch, name string, limit int) (record.Batch, error) {
 		return b, nil
 	}
 	build := record.NewBuilder(codec)
+	build.SetLevel(level)
+	if b.Attributes().Transactional() {
+		build.SetTransactional()
+	}
 	build.SetProducer(b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	for r, err := range b.Records(decompressLimit(limit)) {
 		if err != nil {

@@ -28,7 +28,7 @@ func builtBatch(t *testing.T, codec record.Codec, records, size int, key []byte)
 func TestAForcedCodecKeepsEveryRecordAndTheProducer(t *testing.T) {
 	for _, name := range []string{"uncompressed", "gzip", "snappy", "lz4", "zstd"} {
 		in := builtBatch(t, record.Gzip, 5, 100, []byte("k"))
-		out, err := recompress(in, name, 1<<20)
+		out, err := recompress(in, name, record.DefaultLevel, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestAForcedCodecKeepsEveryRecordAndTheProducer(t *testing.T) {
 
 func TestAForcedCodecCannotMakeABatchLargerThanTheTopicTakes(t *testing.T) {
 	bomb := builtBatch(t, record.Zstd, 10, 1<<20, []byte("k"))
-	if _, err := recompress(bomb, "uncompressed", 1<<20); !errors.Is(err, record.ErrTooLarge) {
+	if _, err := recompress(bomb, "uncompressed", record.DefaultLevel, 1<<20); !errors.Is(err, record.ErrTooLarge) {
 		t.Errorf("%d bytes unpacked to 10 MiB: %v", bomb.Len(), err)
 	}
 }
@@ -125,5 +125,20 @@ func TestASessionForgetsTheNamesOfForgottenTopics(t *testing.T) {
 	}
 	if len(s.names) != 0 || len(s.parts) != 0 {
 		t.Errorf("%d names, %d partitions are kept", len(s.names), len(s.parts))
+	}
+}
+
+func TestAForcedCodecKeepsABatchInItsTransaction(t *testing.T) {
+	b := record.NewBuilder(record.None)
+	b.SetProducer(7, 0, 0)
+	b.SetTransactional()
+	b.Append(record.Record{Value: []byte("v")})
+	in, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := recompress(in, "gzip", 9, 1<<20)
+	if err != nil || !out.Attributes().Transactional() {
+		t.Errorf("transactional %v, %v", out.Attributes().Transactional(), err)
 	}
 }

@@ -33,7 +33,7 @@ func fill(v reflect.Value, n int) {
 func TestShapesAreTheRequestsThatKmsgWrites(t *testing.T) {
 	a := &API{}
 	for key, e := range a.newTable() {
-		if e.handle == nil {
+		if e.hot != nil {
 			continue
 		}
 		for v := e.flexible; v <= e.max; v++ {
@@ -64,7 +64,7 @@ func FuzzShapes(f *testing.F) {
 	table := (&API{}).newTable()
 	f.Fuzz(func(t *testing.T, key int16, body []byte) {
 		e, ok := table[key]
-		if !ok || e.handle == nil {
+		if !ok || e.hot != nil {
 			return
 		}
 		for v := e.flexible; v <= e.max; v++ {

@@ -25,6 +25,10 @@ const maxAppendBytes = 256 << 20
 // Errors: ErrFull (retriable), ErrFailed, ErrClosed, ErrStaleEpoch, ErrTieredBelow, the producer
 // errors, a *record.CorruptError if b is not whole batches.
 func (l *Log) AppendLeader(b []byte, epoch int32, nowMS int64) (AppendInfo, error) {
+	return l.appendLeader(b, epoch, nowMS, condition{})
+}
+
+func (l *Log) appendLeader(b []byte, epoch int32, nowMS int64, must condition) (AppendInfo, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.appendableLocked(len(b)); err != nil {
@@ -33,7 +37,7 @@ func (l *Log) AppendLeader(b []byte, epoch int32, nowMS int64) (AppendInfo, erro
 	if last := l.mu.epochs.last(); epoch < max(last, 0) {
 		return AppendInfo{}, fmt.Errorf("append in epoch %d after %d: %w", epoch, last, ErrStaleEpoch)
 	}
-	info, err := l.assignLocked(b, epoch)
+	info, err := l.assignLocked(b, epoch, must)
 	if err != nil || info.Duplicate {
 		return info, err
 	}
@@ -64,7 +68,7 @@ func (l *Log) appendableLocked(n int) error {
 }
 
 // assignLocked checks the producer rules for every batch of b and patches offsets and epoch.
-func (l *Log) assignLocked(b []byte, epoch int32) (AppendInfo, error) {
+func (l *Log) assignLocked(b []byte, epoch int32, must condition) (AppendInfo, error) {
 	next := l.leo.Load()
 	info := AppendInfo{First: next, LogAppendTime: -1}
 	var pending []pendingProducer
@@ -75,7 +79,7 @@ func (l *Log) assignLocked(b []byte, epoch int32) (AppendInfo, error) {
 		}
 		b = b[len(batch):]
 		if batch.ProducerID() >= 0 {
-			dup, err := l.mu.producers.check(batch, pending)
+			dup, err := l.mu.producers.check(batch, pending, must)
 			if err != nil {
 				return AppendInfo{}, err
 			}
@@ -236,9 +240,7 @@ func (l *Log) takeLocked(s *segment, b []byte, nowMS int64) {
 			l.mu.epochs = l.mu.epochs.with(e, batch.BaseOffset())
 		}
 		if batch.ProducerID() >= 0 {
-			if aborted, ok := l.mu.producers.apply(batch, nowMS); ok {
-				s.aborted = append(s.aborted, aborted)
-			}
+			l.takeProducerLocked(s, batch, nowMS)
 			l.mu.producers.bound(l.config().MaxProducers)
 		}
 		b = b[size:]
@@ -249,6 +251,6 @@ func (l *Log) takeLocked(s *segment, b []byte, nowMS int64) {
 func headOf(b record.Batch, pos int64) batchHead {
 	return batchHead{
 		pos: pos, size: len(b), base: b.BaseOffset(), next: b.NextOffset(), epoch: b.LeaderEpoch(),
-		crc: b.CRC(), baseTime: b.BaseTimestamp(), maxTime: b.MaxTimestamp(),
+		crc: b.CRC(), baseTime: baseTime(b), maxTime: b.MaxTimestamp(),
 	}
 }

@@ -39,6 +39,8 @@ type CheckpointSegment struct {
 	CreatedMS   int64  `json:"created_ms"`
 	Aborted     uint32 `json:"aborted,omitempty"`
 	Indexed     bool   `json:"indexed,omitempty"` // sealed, its index file is durable
+	Cleaned     bool   `json:"cleaned,omitempty"` // compacted, with Horizon; see cleanMark
+	Horizon     int64  `json:"horizon,omitempty"`
 }
 
 func (c CheckpointSegment) meta() segmentMeta {
@@ -79,7 +81,8 @@ func (l *Log) checkpointLocked() (Checkpoint, error) {
 		if m.size == 0 {
 			continue
 		}
-		c.Segments = append(c.Segments, CheckpointSegment{m.base, m.next, m.size, m.baseTime, m.maxTime, m.maxTimeBase, m.createdMS, m.abortedCount, s.persisted})
+		c.Segments = append(c.Segments, CheckpointSegment{m.base, m.next, m.size, m.baseTime, m.maxTime, m.maxTimeBase, m.createdMS, m.abortedCount, s.persisted, false, 0})
+		s.cleaned.Load().note(&c.Segments[len(c.Segments)-1])
 	}
 	s := l.activeLocked()
 	if s == nil || s.meta.size == 0 {

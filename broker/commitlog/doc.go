@@ -37,6 +37,7 @@
 //	drop      start file first (durable), then files; what lies below the start file's base is void
 //	truncate  start file with the next generation, then indexes and segments from the top down
 //	reset     start file with the void mark, files, start file without the mark
+//	compact   new data and index under temporary names, swap file, their names, old files, no swap file
 //
 // # Crash points
 //
@@ -44,5 +45,6 @@
 // flush.synced, flush.dirs, roll.created, roll.before-index, roll.index-written, roll.renamed,
 // recycle.taken, recycle.returned, recycle.zeroed, drop.before-unlink, drop.unlinked,
 // truncate.marked, truncate.removed, truncate.cut, reset.marked, reset.removed, reset.done,
-// recover.cut, recover.synced, checkpoint.taken.
+// recover.cut, recover.synced, checkpoint.taken, compact.written, compact.synced, compact.prepared,
+// compact.marked, compact.renamed, compact.removed, compact.done.
 package commitlog

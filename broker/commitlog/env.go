@@ -74,6 +74,7 @@ type Env struct {
 	failed  atomic.Pointer[error]
 	full    atomic.Bool
 	closing atomic.Bool
+	guards  atomic.Uint64 // of verifications, see BeginVerification
 
 	queue   flushQueue
 	dirs    dirSet

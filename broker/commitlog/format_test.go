@@ -29,6 +29,16 @@ func sampleStart() *indexFile {
 	return x
 }
 
+// sampleCleaned is the index of a compacted segment of one empty batch, with a delete horizon.
+func sampleCleaned() *indexFile {
+	x := &indexFile{index: []indexEntry{{0, 0, noTime}}, history: epochHistory{{3, 0}}}
+	x.segmentMeta = segmentMeta{base: 1000, next: 3000, size: 61, baseTime: 50, maxTime: 90, maxTimeBase: 1000, createdMS: 1_700_000_000_000}
+	x.kind, x.flags, x.horizon = kindSegment, flagCleaned, 1_700_086_400_000
+	return x
+}
+
+func sampleSwap() *swapFile { return &swapFile{base: 1000, next: 3000, gone: []int64{1500, 2750}} }
+
 func sampleSegment() []byte {
 	var out []byte
 	for i := range 2 {
@@ -46,6 +56,8 @@ func samples() map[string][]byte {
 		"index-v1":    sampleIndex().encode(),
 		"start-v1":    sampleStart().encode(),
 		"snapshot-v1": sampleIndex().snapshot,
+		"cleaned-v1":  sampleCleaned().encode(),
+		"swap-v1":     sampleSwap().encode(),
 	}
 }
 
@@ -124,6 +136,16 @@ func TestGoldenFilesOfEveryVersionDecode(t *testing.T) {
 	p := table.byID[9]
 	if at != 1004 || len(table.byID) != 1 || p.epoch != 1 || p.lastSeq() != 5 || p.batches[0].firstSeq() != 4 || p.txnFirst != 1002 || p.lastSeen != 1_700_000_000_123 {
 		t.Fatalf("%d, %+v", at, p)
+	}
+	raw, err = os.ReadFile("testdata/golden/cleaned-v1")
+	mustNot(t, err)
+	if x, err = decodeIndex(raw); err != nil || *x.mark() != (cleanMark{1_700_086_400_000}) || x.next != 3000 {
+		t.Fatalf("%+v, %v", x, err)
+	}
+	raw, err = os.ReadFile("testdata/golden/swap-v1")
+	mustNot(t, err)
+	if s, err := decodeSwap(raw); err != nil || !reflect.DeepEqual(s, sampleSwap()) {
+		t.Fatalf("%+v, %v", s, err)
 	}
 	raw, err = os.ReadFile("testdata/golden/start-v1")
 	mustNot(t, err)

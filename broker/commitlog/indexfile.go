@@ -23,8 +23,8 @@ import (
 //	   24 int64 base timestamp 32 int64 max timestamp  40 int64 base offset of the batch that has it
 //	   48 int64 created, ms    56 uint64 generation    64 uint32 entries   68 uint32 epochs
 //	   72 uint32 aborted       76 uint32 producer bytes 80 uint32 CRC32C of everything before the footer
-//	   84 uint16 kind          86 uint16 flags         88 uint32 reserved, 0
-//	   92 uint32 reserved, 0   96 uint16 version, 1    98 uint16 reserved, 0
+//	   84 uint16 kind          86 uint16 flags         88 int64 delete horizon, 0 without flagCleaned
+//	   96 uint16 version, 1    98 uint16 reserved, 0
 //	  100 uint32 CRC32C of footer bytes [0,100)       104 8 bytes magic "VARVEidx"
 //
 // A reader refuses an unknown version; flags and reserved words that it does not know are
@@ -40,7 +40,8 @@ const (
 	kindSegment uint16 = 1 // .index of a sealed segment
 	kindStart   uint16 = 2 // start file: base = next = first local offset, length 0
 
-	flagVoid uint16 = 1 // start file only: a reset is under way, every segment here is void
+	flagVoid    uint16 = 1 // start file only: a reset is under way, every segment here is void
+	flagCleaned uint16 = 2 // index only: the segment was compacted against all of the log up to its end
 )
 
 // maxIndexBytes bounds what is read of an index file: ten times the entries of the largest segment
@@ -60,6 +61,7 @@ type indexFooter struct {
 	aborted    uint32
 	producers  uint32
 	bodyCRC    uint32
+	horizon    int64 // with flagCleaned: see cleanMark
 }
 
 func (f *indexFooter) bodyLen() int64 {
@@ -111,7 +113,7 @@ func (f *indexFooter) appendFooter(b []byte) []byte {
 	}
 	b = be.AppendUint16(b, f.kind)
 	b = be.AppendUint16(b, f.flags)
-	b = append(b, make([]byte, 8)...)
+	b = be.AppendUint64(b, uint64(f.horizon))
 	b = be.AppendUint16(b, indexVersion)
 	b = append(b, 0, 0)
 	b = be.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
@@ -128,7 +130,7 @@ func decodeFooter(b []byte, size int64) (f indexFooter, err error) {
 		return f, fmt.Errorf("footer checksum: %w", errIndex)
 	case be.Uint16(b[96:]) != indexVersion:
 		return f, fmt.Errorf("version %d: %w", be.Uint16(b[96:]), errIndex)
-	case be.Uint64(b[88:]) != 0 || be.Uint16(b[98:]) != 0:
+	case be.Uint16(b[98:]) != 0:
 		return f, fmt.Errorf("reserved words: %w", errIndex)
 	}
 	at := func(i int) int64 { return int64(be.Uint64(b[i:])) }
@@ -136,7 +138,7 @@ func decodeFooter(b []byte, size int64) (f indexFooter, err error) {
 	f.generation = be.Uint64(b[56:])
 	f.entries, f.epochs, f.aborted = be.Uint32(b[64:]), be.Uint32(b[68:]), be.Uint32(b[72:])
 	f.producers, f.bodyCRC = be.Uint32(b[76:]), be.Uint32(b[80:])
-	f.kind, f.flags = be.Uint16(b[84:]), be.Uint16(b[86:])
+	f.kind, f.flags, f.horizon = be.Uint16(b[84:]), be.Uint16(b[86:]), at(88)
 	f.abortedCount = f.aborted
 	if size > maxIndexBytes || f.bodyLen()+indexFooterLen != size {
 		return f, fmt.Errorf("%d bytes where the footer says %d: %w", size, f.bodyLen()+indexFooterLen, errIndex)
@@ -146,10 +148,11 @@ func decodeFooter(b []byte, size int64) (f indexFooter, err error) {
 
 // check tells whether the numbers of the footer can be true.
 func (f *indexFooter) check() error {
-	ok := f.base >= 0 && f.next >= f.base && f.next-f.base <= math.MaxUint32 && f.size >= 0
+	ok := f.base >= 0 && f.next >= f.base && f.next-f.base <= math.MaxUint32 && f.size >= 0 &&
+		f.horizon >= 0 && (f.horizon == 0 || f.flags&flagCleaned != 0)
 	switch f.kind {
 	case kindSegment:
-		ok = ok && f.flags == 0 && f.next > f.base && f.size > 0 && f.size <= math.MaxUint32
+		ok = ok && f.flags&^flagCleaned == 0 && f.next > f.base && f.size > 0 && f.size <= math.MaxUint32
 	case kindStart:
 		ok = ok && f.flags&^flagVoid == 0 && f.next == f.base && f.size == 0 && f.entries == 0 && f.aborted == 0
 	default:

@@ -178,6 +178,9 @@ func (l *Log) Aborted(from, end int64) ([]AbortedTxn, error) {
 	var out []AbortedTxn
 	list := l.list()
 	for i := max(find(list, from), 0); i < len(list); i++ {
+		if list[i].abortedFrom.Load() >= end { // known from an earlier call, and nothing in it concerns this range
+			continue
+		}
 		txns, err := l.abortedOf(list[i])
 		if err != nil {
 			return nil, err
@@ -206,5 +209,10 @@ func (l *Log) abortedOf(s *segment) ([]AbortedTxn, error) {
 	if err != nil {
 		return nil, err
 	}
+	from := s.meta.next
+	for i := range x.aborted {
+		from = min(from, x.aborted[i].First)
+	}
+	s.abortedFrom.Store(from)
 	return x.aborted, nil
 }

@@ -28,12 +28,16 @@ type Log struct {
 	// never changed, each change publishes a new one.
 	segments atomic.Pointer[[]*segment]
 
+	compacting atomic.Bool // one Compact at a time
+
 	filesMu sync.Mutex // one change of the directory's set of files at a time
 	flushMu sync.Mutex // one flush at a time
 	// flushState belongs to the queue and is guarded by its lock; lazySince too.
 	flushState flushState
 	lazySince  time.Time
 	advanced   atomic.Bool // Durable rose and onDurable was not called since
+	// unstable is len(producers.open) + len(ended): while it is 0, a read of LSO takes no lock.
+	unstable atomic.Int32
 
 	mu struct {
 		sync.Mutex
@@ -41,9 +45,10 @@ type Log struct {
 		removed    bool
 		epochs     epochHistory
 		producers  producerTable
-		generation uint64 // of the start file: rises with each truncation and reset
-		startBase  int64  // base of the start file, 0 if there is none
-		names      uint32 // counts file names made; names > namesSynced: a directory sync is due
+		ended      []endedTxn // whose marker may lie at or above HW, by rising marker offset (unstable.go)
+		generation uint64     // of the start file: rises with each truncation and reset
+		startBase  int64      // base of the start file, 0 if there is none
+		names      uint32     // counts file names made; names > namesSynced: a directory sync is due
 		namesSync  uint32
 		poolSync   bool // a file was taken from the pool: its directory must be synced, too
 		dir        dirState
@@ -179,16 +184,6 @@ func (l *Log) SizeBytes() int64 {
 		n += s.meta.size
 	}
 	return n
-}
-
-// LSO is the first offset of the oldest open transaction, or LEO.
-func (l *Log) LSO() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if first := l.mu.producers.firstUnstable(); first >= 0 {
-		return first
-	}
-	return l.leo.Load()
 }
 
 // Producers is how many producer ids are remembered.

@@ -147,6 +147,8 @@ type IndexReport struct {
 	Segment    SegmentInfo // of a start file: only Base and Next mean something
 	Generation uint64      // start file only
 	Void       bool        // start file only: a reset is under way
+	Cleaned    bool        // index only: the segment was compacted
+	HorizonMS  int64       // of a compacted segment: its earliest delete horizon, 0 for none
 	Entries    []IndexEntryReport
 	Epochs     []EpochStart
 	Aborted    []AbortedTxn
@@ -179,6 +181,7 @@ func inspectIndex(fsys vfs.FS, name string) (IndexReport, error) {
 	}
 	rep := IndexReport{
 		Kind: IndexFile, Segment: x.info(true), Generation: x.generation, Void: x.flags&flagVoid != 0,
+		Cleaned: x.flags&flagCleaned != 0, HorizonMS: x.horizon,
 		Epochs: x.history, Aborted: x.abortedBy,
 	}
 	if x.kind == kindStart {

@@ -26,6 +26,12 @@ func Open(env *Env, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	if files.swap {
+		if files, err = l.completeSwap(); err != nil {
+			return nil, fmt.Errorf("open log %s: %w", o.Dir, err)
+		}
+		o.Clean = false // the checkpoint may describe what was swapped out
+	}
 	clean := false
 	if o.Clean && o.Checkpoint != nil {
 		clean, err = l.openClean(o.Checkpoint, files)
@@ -46,6 +52,7 @@ func Open(env *Env, o Options) (*Log, error) {
 type dirFiles struct {
 	exists  bool
 	start   bool
+	swap    bool
 	logs    []int64 // bases, rising
 	indexes map[int64]bool
 	temps   []string
@@ -71,6 +78,8 @@ func (l *Log) listFiles() (dirFiles, error) {
 			d.indexes[base] = true
 		} else if name == startName {
 			d.start = true
+		} else if name == swapName {
+			d.swap = true
 		} else if strings.HasSuffix(name, tempSuffix) {
 			d.temps = append(d.temps, name)
 		}
@@ -104,6 +113,9 @@ func (l *Log) openClean(c *Checkpoint, files dirFiles) (bool, error) {
 	for _, cs := range c.Segments {
 		s := &segment{env: l.env, dir: l.dir, base: cs.Base, meta: cs.meta(), synced: cs.Size, persisted: cs.Indexed}
 		s.sealed.Store(cs.Indexed)
+		if cs.Cleaned {
+			s.cleaned.Store(&cleanMark{horizon: cs.Horizon})
+		}
 		s.markSent() // by the process before, whose sockets may outlive it
 		list = append(list, s)
 	}
@@ -119,7 +131,7 @@ func (l *Log) openClean(c *Checkpoint, files dirFiles) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.epochs = slices.Clone(c.Epochs)
-	l.mu.producers = *table
+	l.setProducersLocked(table, l.leo.Load())
 	l.mu.generation, l.mu.startBase = c.Generation, c.StartBase
 	if files.exists {
 		l.mu.dir = dirDurable

@@ -38,6 +38,7 @@ type producer struct {
 	coordEpoch int32 // of the last transaction marker, -1 none
 	lastSeen   int64 // wall clock ms of the last append, for expiry; not a record timestamp, which may lie years back
 	txnFirst   int64 // first offset of the open transaction, -1 none
+	txnSince   int64 // wall clock ms of its first append; after a restart that of the last one before it
 	batches    [producerWindow]producerBatch
 }
 
@@ -69,11 +70,15 @@ func (p *producer) remember(b producerBatch) {
 //	                                     MaxInt32 -> 0, else ErrOutOfOrderSequence
 //	plain batch in an open transaction   ErrInvalidTxnState
 //	marker of an older coordinator epoch ErrCoordinatorFenced
+//	first batch of a transaction         only under the guard of its verification (verify.go)
 //
 // Followers and recovery apply without these checks: the leader made them.
 type producerTable struct {
 	byID map[int64]*producer
 	open map[int64]int64 // producer id -> first offset of its open transaction
+	// verifying holds who asked to begin a transaction here (KIP-890). It is not kept over a restart:
+	// whoever has no entry verifies again.
+	verifying map[int64]verification
 }
 
 // AbortedTxn is an aborted transaction: records of ProducerID in [First, Last] are not to be
@@ -93,8 +98,9 @@ type pendingProducer struct {
 }
 
 // check decides one batch of a leader append. pending holds what the batches before it in the
-// same append will change. A retry is returned as dup.
-func (t *producerTable) check(b record.Batch, pending []pendingProducer) (dup *producerBatch, err error) {
+// same append will change, and must what the append has to show beside its bytes. A retry is returned
+// as dup.
+func (t *producerTable) check(b record.Batch, pending []pendingProducer, must condition) (dup *producerBatch, err error) {
 	id, epoch := b.ProducerID(), b.ProducerEpoch()
 	p := t.byID[id]
 	known := pendingProducer{id: id, epoch: -1, lastSeq: noSequence}
@@ -107,25 +113,28 @@ func (t *producerTable) check(b record.Batch, pending []pendingProducer) (dup *p
 		}
 	}
 	if known.epoch < 0 {
-		return nil, nil
+		return nil, must.holds(t, b, p, known)
 	}
 	if epoch < known.epoch {
 		return nil, fmt.Errorf("producer %d epoch %d below %d: %w", id, epoch, known.epoch, ErrInvalidProducerEpoch)
 	}
 	if b.Attributes().Control() {
-		return nil, checkMarker(b, p)
+		if err := checkMarker(b, p); err != nil {
+			return nil, err
+		}
+		return nil, must.holds(t, b, p, known)
 	}
 	if known.inTxn && epoch == known.epoch && !b.Attributes().Transactional() {
 		return nil, fmt.Errorf("producer %d: plain batch in an open transaction: %w", id, ErrInvalidTxnState)
 	}
 	first := b.BaseSequence()
-	if first == noSequence {
-		return nil, nil
-	}
-	if p != nil && epoch == p.epoch {
+	if first != noSequence && p != nil && epoch == p.epoch {
 		if dup := p.duplicate(first, b.LastSequence()); dup != nil {
 			return dup, nil
 		}
+	}
+	if err := must.holds(t, b, p, known); err != nil || first == noSequence {
+		return nil, err
 	}
 	return nil, checkSequence(b, known)
 }
@@ -161,12 +170,17 @@ func (p *producer) duplicate(first, last int32) *producerBatch {
 	return nil
 }
 
-// apply takes a batch that is in the log into the table. A transaction that it aborts is
-// returned.
-func (t *producerTable) apply(b record.Batch, nowMS int64) (aborted AbortedTxn, isAborted bool) {
+// endedTxn is a transaction that a marker ended, at its offset Last.
+type endedTxn struct {
+	AbortedTxn
+	commit bool
+}
+
+// apply takes a batch that is in the log into the table. A transaction that it ends is returned.
+func (t *producerTable) apply(b record.Batch, nowMS int64) (ended endedTxn, ok bool) {
 	id := b.ProducerID()
 	if id < 0 {
-		return AbortedTxn{}, false
+		return endedTxn{}, false
 	}
 	p := t.byID[id]
 	if p == nil {
@@ -187,28 +201,30 @@ func (t *producerTable) apply(b record.Batch, nowMS int64) (aborted AbortedTxn, 
 		p.remember(producerBatch{b.LastSequence(), b.LastOffsetDelta(), b.LastOffset(), b.MaxTimestamp()})
 	}
 	if b.Attributes().Transactional() && p.txnFirst < 0 {
-		p.txnFirst = b.BaseOffset()
+		p.txnFirst, p.txnSince = b.BaseOffset(), nowMS
 		if t.open == nil {
 			t.open = make(map[int64]int64)
 		}
 		t.open[id] = p.txnFirst
+		delete(t.verifying, id)
 	}
-	return AbortedTxn{}, false
+	return endedTxn{}, false
 }
 
-func (t *producerTable) applyMarker(id int64, p *producer, b record.Batch) (AbortedTxn, bool) {
+func (t *producerTable) applyMarker(id int64, p *producer, b record.Batch) (endedTxn, bool) {
 	m, ok := parseMarker(b)
 	if !ok {
-		return AbortedTxn{}, false
+		return endedTxn{}, false
 	}
 	p.coordEpoch = m.CoordinatorEpoch
 	first := p.txnFirst
-	p.txnFirst = -1
+	p.txnFirst, p.txnSince = -1, 0
 	delete(t.open, id)
-	if first < 0 || m.Commit {
-		return AbortedTxn{}, false
+	delete(t.verifying, id) // what was verified belongs to the transaction that ends here
+	if first < 0 {
+		return endedTxn{}, false
 	}
-	return AbortedTxn{ProducerID: id, First: first, Last: b.BaseOffset()}, true
+	return endedTxn{AbortedTxn{ProducerID: id, First: first, Last: b.BaseOffset()}, m.Commit}, true
 }
 
 // firstUnstable is the first offset of the oldest open transaction, -1 if there is none.
@@ -228,6 +244,11 @@ func (t *producerTable) expire(beforeMS int64) {
 	for id, p := range t.byID {
 		if p.lastSeen < beforeMS && p.txnFirst < 0 {
 			delete(t.byID, id)
+		}
+	}
+	for id, v := range t.verifying {
+		if v.atMS < beforeMS {
+			delete(t.verifying, id)
 		}
 	}
 }

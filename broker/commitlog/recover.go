@@ -120,7 +120,7 @@ func (r *recovery) classify() error {
 			return damagedf(l.dir+"/"+segmentName(b, logSuffix), -1, b, "sealed segment is missing, its index is there")
 		}
 	}
-	metas := make([]*segmentMeta, len(bases))
+	metas := make([]*indexFooter, len(bases))
 	sealed := 0
 	for i, b := range bases {
 		m, err := r.footer(b)
@@ -142,8 +142,9 @@ func (r *recovery) classify() error {
 			}
 			continue
 		}
-		s := &segment{env: l.env, dir: l.dir, base: b, meta: *metas[i], synced: metas[i].size, persisted: true}
+		s := &segment{env: l.env, dir: l.dir, base: b, meta: metas[i].segmentMeta, synced: metas[i].size, persisted: true}
 		s.sealed.Store(true)
+		s.cleaned.Store(metas[i].mark())
 		r.sealed = append(r.sealed, s)
 		r.next = s.meta.next
 	}
@@ -151,7 +152,7 @@ func (r *recovery) classify() error {
 }
 
 // footer reads what the index file of a segment says; nil if there is none that can be trusted.
-func (r *recovery) footer(base int64) (*segmentMeta, error) {
+func (r *recovery) footer(base int64) (*indexFooter, error) {
 	l := r.log
 	if !r.files.indexes[base] {
 		return nil, nil
@@ -172,7 +173,7 @@ func (r *recovery) footer(base int64) (*segmentMeta, error) {
 	if size < f.size {
 		return nil, damagedf(l.dir+"/"+segmentName(base, logSuffix), size, base, "sealed segment of %d bytes has %d", f.size, size)
 	}
-	return &f.segmentMeta, nil
+	return &f, nil
 }
 
 // addUnindexed takes a segment whose index is gone but which has sealed successors: it was durable

@@ -176,7 +176,8 @@ func (r *recovery) settle() error {
 	if r.files.exists {
 		l.mu.dir = dirDurable
 	}
-	l.mu.epochs, l.mu.producers = r.history, *r.table
+	l.mu.epochs = r.history
+	l.setProducersLocked(r.table, r.next)
 	l.mu.generation, l.mu.startBase = r.start.generation, r.start.base
 	list := append(r.sealed, r.kept...)
 	l.setListLocked(list)

@@ -63,8 +63,8 @@ func (r *replay) accept(w *scanner, h batchHead) error {
 		return fmt.Errorf("%w: %w", errNoBatch, err)
 	}
 	if r.table != nil {
-		if a, ok := r.table.apply(b, r.nowMS); ok {
-			r.seg.aborted = append(r.seg.aborted, a)
+		if t, ok := r.table.apply(b, r.nowMS); ok && !t.commit {
+			r.seg.aborted = append(r.seg.aborted, t.AbortedTxn)
 		}
 	}
 	r.take(h)

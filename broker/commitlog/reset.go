@@ -4,8 +4,9 @@ import "fmt"
 
 // ResetTo drops everything local and makes the log begin, and end, at offset, with the epoch
 // history below it and the producer state as of it (a snapshot, may be empty). It is for a void
-// log and for a new replica that starts at the tier border. It is durable when it returns; a crash
-// on the way leaves the old log or the new one.
+// log and for a new replica that starts at the tier border: what is tiered lies below LSO, so a
+// transaction that the snapshot has open has ended since. It is durable when it returns; a crash on
+// the way leaves the old log or the new one.
 func (l *Log) ResetTo(offset int64, epochs []EpochStart, producers []byte) error {
 	history := epochHistory(epochs).truncated(offset)
 	if offset < 0 || !epochHistory(epochs).valid() {
@@ -17,6 +18,9 @@ func (l *Log) ResetTo(offset int64, epochs []EpochStart, producers []byte) error
 	}
 	if at > offset {
 		return fmt.Errorf("reset to offset %d: producer snapshot as of %d", offset, at)
+	}
+	if table.endAll() {
+		producers = table.encode(at)
 	}
 	l.filesMu.Lock()
 	defer l.filesMu.Unlock()
@@ -38,7 +42,8 @@ func (l *Log) ResetTo(offset int64, epochs []EpochStart, producers []byte) error
 	l.env.step("reset.done")
 	l.env.pool.disown(l)
 	l.mu.generation, l.mu.startBase = start.generation, offset
-	l.mu.epochs, l.mu.producers = history, *table
+	l.mu.epochs = history
+	l.setProducersLocked(table, offset)
 	l.setListLocked(nil)
 	l.leo.Store(offset)
 	l.durable.Store(offset)

@@ -110,12 +110,21 @@ func parseHead(b []byte, pos, end int64) (batchHead, error) {
 	v := record.Batch(b)
 	h := batchHead{
 		pos: pos, size: size, base: v.BaseOffset(), next: v.NextOffset(), epoch: v.LeaderEpoch(),
-		crc: v.CRC(), baseTime: v.BaseTimestamp(), maxTime: v.MaxTimestamp(),
+		crc: v.CRC(), baseTime: baseTime(v), maxTime: v.MaxTimestamp(),
 	}
 	if h.base < 0 || h.next <= h.base || v.LastOffsetDelta() < 0 {
 		return batchHead{}, errNoBatch
 	}
 	return h, nil
+}
+
+// baseTime is the time of the first record, as far as a header tells: compaction may have put a
+// delete horizon in its place, which lies in the future.
+func baseTime(b record.Batch) int64 {
+	if b.Attributes().DeleteHorizon() {
+		return b.MaxTimestamp()
+	}
+	return b.BaseTimestamp()
 }
 
 // batch reads the whole batch that head has seen at s.pos, without moving. The view is valid

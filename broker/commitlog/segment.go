@@ -100,10 +100,15 @@ type segment struct {
 	sealing *indexFile
 	// persisted says that the index file is durable. Guarded by Log.mu.
 	persisted bool
+	// cleaned is nil while the segment was not compacted.
+	cleaned atomic.Pointer[cleanMark]
 
 	// index of a sealed segment: nil when it must be read from its file. The one of a segment
 	// that is not yet persisted is never dropped.
 	index atomic.Pointer[segIndex]
+	// abortedFrom is the lowest first offset of its aborted transactions, once it was sealed and they
+	// were read; 0 before. A read far below it need not read them again.
+	abortedFrom atomic.Int64
 
 	slot int // place in fileCache, guarded by its lock
 

@@ -129,6 +129,7 @@ func (t *producerTable) decodeOne(b []byte) (rest []byte, err error) {
 	}
 	t.byID[id] = p
 	if p.txnFirst >= 0 {
+		p.txnSince = p.lastSeen
 		if t.open == nil {
 			t.open = make(map[int64]int64)
 		}

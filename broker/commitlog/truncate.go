@@ -155,7 +155,8 @@ func (l *Log) commitCut(c cut) error {
 	}
 	l.env.step("truncate.cut")
 	l.env.pool.disown(l)
-	l.mu.epochs, l.mu.producers = c.history, *c.table
+	l.mu.epochs = c.history
+	l.setProducersLocked(c.table, c.end)
 	l.setListLocked(kept)
 	l.leo.Store(c.end)
 	l.durable.Store(min(l.durable.Load(), c.end))

@@ -181,6 +181,7 @@ var newCommand = map[string]func() Command{
 	"alloc_producer_ids":  func() Command { return new(AllocProducerIDs) },
 	"alter_partition":     func() Command { return new(AlterPartition) },
 	"feature_level":       func() Command { return new(SetFeatureLevel) },
+	"alter_client_quota":  func() Command { return new(AlterClientQuota) },
 }
 
 // commandJSON is the envelope of one command.

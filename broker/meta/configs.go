@@ -113,9 +113,9 @@ type ConfigFault struct {
 
 func (f ConfigFault) String() string {
 	if f.Value == "" {
-		return f.Key + ": " + f.Reason
+		return fmt.Sprintf("%.128s: %s", f.Key, f.Reason)
 	}
-	return fmt.Sprintf("%s=%.100s: %s", f.Key, f.Value, f.Reason)
+	return fmt.Sprintf("%.128s=%.100s: %s", f.Key, f.Value, f.Reason)
 }
 
 // ConfigError is every fault of a set of configs; Kafka answers INVALID_CONFIG with its text.

@@ -11,7 +11,6 @@ import (
 
 // Reasons why a key of Kafka's changes nothing here.
 const (
-	notCompacting  = "this version does not compact"
 	notReplicating = "replication is not throttled by replica lists"
 )
 
@@ -177,22 +176,22 @@ var replicaKeys = []ConfigKey{
 var compactionKeys = []ConfigKey{
 	{
 		Name: "min.cleanable.dirty.ratio", Type: ConfigDouble, Default: "0.5",
-		Synonyms: []string{"log.cleaner.min.cleanable.ratio"}, Valid: "0 to 1", check: ratio, NoEffect: notCompacting,
+		Synonyms: []string{"log.cleaner.min.cleanable.ratio"}, Valid: "0 to 1", check: ratio,
 		doc: "Share of a log that must be uncompacted before it is compacted again.",
 	},
 	{
 		Name: "min.compaction.lag.ms", Type: ConfigLong, Default: "0",
-		Synonyms: []string{"log.cleaner.min.compaction.lag.ms"}, Valid: "at least 0", check: atLeast(0), NoEffect: notCompacting,
+		Synonyms: []string{"log.cleaner.min.compaction.lag.ms"}, Valid: "at least 0", check: atLeast(0),
 		doc: "How long a record is safe from compaction, in milliseconds.",
 	},
 	{
 		Name: "max.compaction.lag.ms", Type: ConfigLong, Default: maxLong,
-		Synonyms: []string{"log.cleaner.max.compaction.lag.ms"}, Valid: "at least 1", check: atLeast(1), NoEffect: notCompacting,
+		Synonyms: []string{"log.cleaner.max.compaction.lag.ms"}, Valid: "at least 1", check: atLeast(1),
 		doc: "After how many milliseconds at most a record is compacted.",
 	},
 	{
 		Name: "delete.retention.ms", Type: ConfigLong, Default: "86400000",
-		Synonyms: []string{"log.cleaner.delete.retention.ms"}, Valid: "at least 0", check: atLeast(0), NoEffect: notCompacting,
+		Synonyms: []string{"log.cleaner.delete.retention.ms"}, Valid: "at least 0", check: atLeast(0),
 		doc: "How long a compacted log keeps the tombstone of a deleted key, in milliseconds.",
 	},
 }

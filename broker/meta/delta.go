@@ -27,11 +27,13 @@ type Delta struct {
 	Brokers []NodeID
 	// ClusterConfigs says that the configs for all brokers changed.
 	ClusterConfigs bool
+	// Quotas says that client quotas changed.
+	Quotas bool
 }
 
 // Empty tells whether nothing changed.
 func (d *Delta) Empty() bool {
-	return !d.Reset && !d.ClusterConfigs && len(d.TopicsCreated)+len(d.TopicsDeleted)+len(d.DeletesFinished)+
+	return !d.Reset && !d.ClusterConfigs && !d.Quotas && len(d.TopicsCreated)+len(d.TopicsDeleted)+len(d.DeletesFinished)+
 		len(d.TopicsChanged)+len(d.Partitions)+len(d.Brokers) == 0
 }
 

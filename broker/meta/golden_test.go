@@ -44,6 +44,10 @@ var goldenCommands = map[string]Command{
 		TopicID: testID(1), Partition: 3, LeaderEpoch: 4, PartitionEpoch: 5, ISR: []ISRMember{{1, 7}, {2, 9}}, Leader: 2,
 	},
 	"feature_level": &SetFeatureLevel{Level: 1},
+	"alter_client_quota": &AlterClientQuota{
+		Entity: QuotaEntity{QuotaUser: ptr("alice"), QuotaClientID: nil},
+		Set:    map[string]float64{"producer_byte_rate": 1048576, "request_percentage": 12.5}, Remove: []string{"consumer_byte_rate"},
+	},
 }
 
 func golden(t *testing.T, name string, have []byte) []byte {

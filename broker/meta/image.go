@@ -30,6 +30,7 @@ type Image struct {
 	collisions sortedMap[string, string]
 	deleted    sortedMap[TopicID, *DeletedTopic]
 	configs    []resourceConfigs // cluster first, then brokers by id
+	quotas     sortedMap[string, *ClientQuota]
 }
 
 // resourceConfigs are the dynamic configs of the cluster (Broker NoNode) or of one broker.
@@ -47,6 +48,7 @@ func newImage() *Image {
 		byID:       sortedMap[TopicID, *Topic]{cmp: compareIDs},
 		collisions: sortedMap[string, string]{cmp: strings.Compare},
 		deleted:    sortedMap[TopicID, *DeletedTopic]{cmp: compareIDs},
+		quotas:     sortedMap[string, *ClientQuota]{cmp: strings.Compare},
 	}
 }
 
@@ -107,6 +109,15 @@ func (im *Image) ClusterConfigs() map[string]string { return im.resource(NoNode)
 
 // BrokerConfigs are the dynamic configs of one broker. Read only, may be nil.
 func (im *Image) BrokerConfigs(id NodeID) map[string]string { return im.resource(id) }
+
+// ClientQuotas yields the client quotas in the order of their entities.
+func (im *Image) ClientQuotas() iter.Seq[*ClientQuota] { return im.quotas.values() }
+
+// ClientQuota are the limits set for exactly this entity, or nil.
+func (im *Image) ClientQuota(e QuotaEntity) *ClientQuota {
+	q, _ := im.quotas.get(e.key())
+	return q
+}
 
 func (im *Image) findResource(id NodeID) (int, bool) {
 	return slices.BinarySearchFunc(im.configs, id, func(r resourceConfigs, id NodeID) int { return cmp.Compare(r.Broker, id) })

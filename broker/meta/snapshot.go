@@ -16,7 +16,7 @@ import (
 
 // A snapshot is JSON lines: {"type":T,"data":{...}}. The first is "header", the last "end" with
 // the number of lines before it and the CRC32C of their bytes. Between them, in this order:
-// brokers by id, configs (cluster, then brokers by id), result windows by broker each followed by
+// brokers by id, configs (cluster, then brokers by id), quotas by entity, result windows by broker each followed by
 // its results by sequence, topics by name each followed by its partitions, deleted topics by id.
 // One state has one encoding. A line is bounded, so a snapshot of any size is read in little memory.
 const (
@@ -95,6 +95,9 @@ func (s *snapshot) encode(w io.Writer) error {
 	}
 	for _, r := range im.configs {
 		e.line("configs", r)
+	}
+	for q := range im.ClientQuotas() {
+		e.line("quota", q)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.windows)) {
 		win := s.windows[id]

@@ -40,12 +40,13 @@ type snapshotReader struct {
 	parts   []*Partition
 	topics  []mapEntry[string, *Topic]
 	deleted []mapEntry[TopicID, *DeletedTopic]
+	quotas  []mapEntry[string, *ClientQuota]
 }
 
 // lineRanks gives the order of the line types.
 var lineRanks = map[string]int{
-	"header": 1, "broker": 2, "configs": 3, "window": 4, "results": 4,
-	"topic": 5, "partitions": 5, "deleted_topic": 6, "end": 7,
+	"header": 1, "broker": 2, "configs": 3, "quota": 4, "window": 5, "results": 5,
+	"topic": 6, "partitions": 6, "deleted_topic": 7, "end": 8,
 }
 
 func (d *snapshotReader) line() error {
@@ -101,6 +102,8 @@ func (d *snapshotReader) data(kind string, b []byte) error {
 		return d.broker(b)
 	case "configs":
 		return d.configs(b)
+	case "quota":
+		return d.quota(b)
 	case "window":
 		return d.windowLine(b)
 	case "results":
@@ -156,6 +159,19 @@ func (d *snapshotReader) configs(b []byte) error {
 		return fmt.Errorf("configs of broker %d are empty or out of order", r.Broker)
 	}
 	d.s.image.configs = append(configs, r)
+	return nil
+}
+
+func (d *snapshotReader) quota(b []byte) error {
+	q := new(ClientQuota)
+	if err := decodeStrict(b, q); err != nil {
+		return err
+	}
+	key := q.Entity.key()
+	if n := len(d.quotas); q.Entity.fault() != "" || len(q.Values) == 0 || n > 0 && d.quotas[n-1].key >= key {
+		return fmt.Errorf("quota of %.200s is empty, of nobody or out of order", key)
+	}
+	d.quotas = append(d.quotas, mapEntry[string, *ClientQuota]{key, q})
 	return nil
 }
 
@@ -311,4 +327,5 @@ func (d *snapshotReader) finish() {
 	slices.SortFunc(byID, func(a, b mapEntry[TopicID, *Topic]) int { return compareIDs(a.key, b.key) })
 	im.byID = newSortedMap(compareIDs, byID)
 	im.deleted = newSortedMap(compareIDs, d.deleted)
+	im.quotas = newSortedMap(strings.Compare, d.quotas)
 }

@@ -64,6 +64,39 @@ func (q ackQueue) finish(err error) {
 // Errors: ErrNotLeader, ErrNotEnoughReplicas, ErrStorage, and the log's own
 // (commitlog.ErrFull, ErrOutOfOrderSequence, ErrInvalidProducerEpoch).
 func (r *Replica) Append(b []byte, ack *Ack) (info commitlog.AppendInfo, parked bool, err error) {
+	return r.AppendIn(anyEpoch, b, ack)
+}
+
+// anyEpoch as the epoch of AppendIn is whichever this replica leads.
+const anyEpoch = -1
+
+// AppendIn is Append for a caller whose state belongs to one leader epoch: in any other it is
+// ErrNotLeader, also if this broker leads again.
+func (r *Replica) AppendIn(epoch int32, b []byte, ack *Ack) (info commitlog.AppendInfo, parked bool, err error) {
+	return r.append(appending{epoch: epoch, batch: b}, ack)
+}
+
+// appending is what one append is: a batch of a coordinator or an ordinary one, one of a client that
+// may begin a transaction, or a marker.
+type appending struct {
+	epoch  int32
+	batch  []byte
+	client bool
+	guard  uint64
+	marker *commitlog.Marker
+}
+
+func (a *appending) to(l *commitlog.Log, epoch int32, nowMS int64) (commitlog.AppendInfo, error) {
+	switch {
+	case a.marker != nil:
+		return l.AppendMarker(*a.marker, epoch, nowMS)
+	case a.client:
+		return l.AppendClient(a.batch, epoch, nowMS, a.guard)
+	}
+	return l.AppendLeader(a.batch, epoch, nowMS)
+}
+
+func (r *Replica) append(a appending, ack *Ack) (info commitlog.AppendInfo, parked bool, err error) {
 	l, err := r.Log()
 	if err != nil {
 		return info, false, err
@@ -71,12 +104,12 @@ func (r *Replica) Append(b []byte, ack *Ack) (info commitlog.AppendInfo, parked 
 	var done ackQueue
 	r.mu.Lock()
 	switch {
-	case !r.mu.leader:
+	case !r.mu.leader || a.epoch != anyEpoch && a.epoch != r.mu.assigned.LeaderEpoch:
 		err = ErrNotLeader
 	case ack != nil && !r.enoughReplicasLocked():
 		err = ErrNotEnoughReplicas
 	default:
-		info, err = l.AppendLeader(b, r.mu.assigned.LeaderEpoch, r.cfg.Now().UnixMilli())
+		info, err = a.to(l, r.mu.assigned.LeaderEpoch, r.cfg.Now().UnixMilli())
 	}
 	if err == nil {
 		if r.conf.Load().Log.WriteCaching {
@@ -139,6 +172,7 @@ func (r *Replica) advanceHWLocked() ackQueue {
 		return ackQueue{}
 	}
 	r.hw.Store(hw)
+	l.SetHW(hw)
 	r.wakeSubs(hw - old)
 	return r.mu.acks.popTo(hw)
 }

@@ -77,8 +77,18 @@ type TopicConfig struct {
 	TimeBefore        time.Duration
 	TimeAfter         time.Duration
 	Compacted         bool
+	Compaction        CompactionConfig  // what decides when and what, if Compacted
 	Compression       string            // compression.type: "producer" keeps batches as they are
+	CompressionLevel  int               // of that codec, if it has levels
 	Values            map[string]string // what the topic sets, for manifests
+}
+
+// CompactionConfig is what a topic says of its compaction.
+type CompactionConfig struct {
+	MinDirtyRatio   float64       // min.cleanable.dirty.ratio
+	MinLag          time.Duration // min.compaction.lag.ms
+	MaxLag          time.Duration // max.compaction.lag.ms; above 200 years: no bound
+	DeleteRetention time.Duration // delete.retention.ms
 }
 
 // Assignment is what the metadata says of this replica. Only Apply takes one, in raft's order.
@@ -146,6 +156,7 @@ type Replica struct {
 		first *Sub
 	}
 	work  workState
+	clean cleanState
 	saved savedState
 	kick  func()          // tells the Set's workers that there may be work; nil outside a Set
 	life  context.Context // bounds what an open reads from the bucket; end ends it
@@ -224,6 +235,7 @@ func (r *Replica) Stop(remove bool) error {
 func (r *Replica) halt() {
 	r.depose()
 	r.work.stop()
+	r.clean.stop()
 }
 
 // depose ends the replica for clients, at once and without waiting: nothing more is appended or

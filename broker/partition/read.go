@@ -18,7 +18,8 @@ func (r *Replica) Bounds() Bounds {
 	b := Bounds{HW: r.hw.Load(), LogStart: r.logStart.Load()}
 	b.LSO = b.HW
 	if l := r.log.Load(); l != nil {
-		b.LSO = min(l.LSO(), b.HW)
+		// An open transaction whose begin was deleted holds back only what is left.
+		b.LSO = max(l.StableEnd(b.HW), min(b.LogStart, b.HW))
 	}
 	return b
 }

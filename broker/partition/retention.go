@@ -23,9 +23,6 @@ func (r *Replica) retire(ctx context.Context, l *commitlog.Log, clock *clockGuar
 	if !timed && (conf.Tiered || !r.overBytes(l, conf)) {
 		return r.dropLocal(l, clock, now)
 	}
-	if conf.Compacted {
-		return r.dropLocal(l, clock, now)
-	}
 	age := conf.RetentionAge
 	if !clock.trusted() {
 		age = -1

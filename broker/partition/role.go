@@ -114,9 +114,10 @@ func (r *Replica) check() {
 	hw, start, end := r.hw.Load(), r.logStart.Load(), r.tierEnd.Load()
 	durable, leo, local := l.Durable(), l.LEO(), l.LocalStart()
 	hole := local > max(start, end)
+	stable := max(l.StableEnd(hw), start)
 	if hw > leo || durable > leo || start > hw || hole ||
-		r.mu.leader && (end > hw || !r.conf.Load().Log.WriteCaching && hw > durable) {
-		panic(fmt.Sprintf("partition %s: LogStart %d LocalStart %d TieredEnd %d HW %d Durable %d LEO %d leader %v",
-			r.cfg.ID, start, local, end, hw, durable, leo, r.mu.leader))
+		r.mu.leader && (end > stable || !r.conf.Load().Log.WriteCaching && hw > durable) {
+		panic(fmt.Sprintf("partition %s: LogStart %d LocalStart %d TieredEnd %d LSO %d HW %d Durable %d LEO %d leader %v",
+			r.cfg.ID, start, local, end, stable, hw, durable, leo, r.mu.leader))
 	}
 }

@@ -23,7 +23,8 @@ type SetConfig struct {
 	States  *States
 	Clean   bool // checkpoints of the last stop may be believed
 
-	AppliedByAll func() uint64 // see Config
+	AppliedByAll func() uint64        // see Config
+	Cleaner      func() CleanerConfig // asked before each run; nil: defaults
 
 	Workers        int           // partitions whose segments are uploaded or retired at a time
 	RetentionEvery time.Duration // log.retention.check.interval.ms
@@ -55,6 +56,9 @@ func (t *Topic) Partition(i int32) *Replica {
 	return t.parts[i]
 }
 
+// Count is how many partitions the topic has, here or elsewhere.
+func (t *Topic) Count() int32 { return int32(len(t.parts)) }
+
 // Partitions lists the replicas of this broker.
 func (t *Topic) Partitions() []*Replica {
 	out := make([]*Replica, 0, len(t.parts))
@@ -73,7 +77,7 @@ type table struct {
 }
 
 // Set holds every replica of a broker, and the goroutines that work for them: the workers
-// (upload, retention, deletion), the ticker, and the saver of checkpoints. Close ends them.
+// (upload, retention, deletion), the cleaner, the ticker, and the saver of checkpoints. Close ends them.
 type Set struct {
 	cfg   SetConfig
 	table atomic.Pointer[table]
@@ -83,10 +87,11 @@ type Set struct {
 		sync.Mutex
 		closed bool
 	}
-	queue  workQueue
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	queue   workQueue
+	cleaner cleaner
+	ctx     context.Context
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
 }
 
 // NewSet makes an empty set; Start starts its goroutines.
@@ -102,14 +107,16 @@ func NewSet(cfg SetConfig) *Set {
 	s.table.Store(&table{byName: map[string]*Topic{}, byID: map[[16]byte]*Topic{}})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.queue.init()
+	s.initCleaner()
 	return s
 }
 
-// Start starts the workers, the ticker and the saver.
+// Start starts the workers, the cleaner, the ticker and the saver.
 func (s *Set) Start() {
 	for range max(s.cfg.Workers, 1) {
 		s.done.Go(func() { s.workLoop(storeLane) })
 	}
+	s.done.Go(s.cleanLoop)
 	s.done.Go(func() { s.workLoop(localLane) })
 	s.done.Go(s.tickLoop)
 	s.done.Go(s.saveLoop)

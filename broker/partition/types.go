@@ -12,6 +12,9 @@ type (
 	ColdData   = tiering.Data
 	AbortedTxn = commitlog.AbortedTxn
 	AppendInfo = commitlog.AppendInfo
+
+	Marker        = commitlog.Marker
+	ProducerState = commitlog.ProducerState
 )
 
 // Errors of the log that a producer is told.
@@ -20,4 +23,5 @@ var (
 	ErrOutOfOrderSequence   = commitlog.ErrOutOfOrderSequence
 	ErrInvalidProducerEpoch = commitlog.ErrInvalidProducerEpoch
 	ErrInvalidTxnState      = commitlog.ErrInvalidTxnState
+	ErrCoordinatorFenced    = commitlog.ErrCoordinatorFenced
 )

@@ -10,6 +10,7 @@ import (
 // ready for the next one and keeps its memory. It is for one goroutine.
 type Builder struct {
 	codec         Codec
+	level         int
 	attrs         Attributes
 	baseOffset    int64
 	leaderEpoch   int32
@@ -26,23 +27,26 @@ type Builder struct {
 
 // NewBuilder makes a Builder whose batch has base offset 0, leader epoch 0 and no producer.
 func NewBuilder(codec Codec) *Builder {
-	b := &Builder{codec: codec}
+	b := &Builder{codec: codec, level: DefaultLevel}
 	b.Reset()
 	return b
 }
 
-// Reset drops the records and every setting but the codec. A batch that Build returned stays valid.
+// Reset drops the records and every setting but codec and level. A batch that Build returned stays valid.
 func (b *Builder) Reset() {
 	buf := b.buf[:0]
 	if cap(buf) < HeaderLen {
 		buf = make([]byte, 0, 512)
 	}
 	*b = Builder{
-		codec: b.codec, buf: buf[:HeaderLen],
+		codec: b.codec, level: b.level, buf: buf[:HeaderLen],
 		producerID: NoProducerID, producerEpoch: -1, baseSequence: -1,
 		baseTimestamp: NoTimestamp, maxTimestamp: NoTimestamp,
 	}
 }
+
+// SetLevel chooses how hard the codec works, by Kafka's levels of it.
+func (b *Builder) SetLevel(level int) { b.level = level }
 
 // SetProducer sets producer id, epoch and the sequence of the first record.
 func (b *Builder) SetProducer(id int64, epoch int16, sequence int32) {
@@ -100,7 +104,7 @@ func (b *Builder) Build() (Batch, error) {
 	if b.count == 0 {
 		return nil, fmt.Errorf("build batch: %w: no records", ErrInvalidRecord)
 	}
-	out, err := compress(b.codec, make([]byte, HeaderLen), b.buf[HeaderLen:])
+	out, err := compressAt(b.codec, b.level, make([]byte, HeaderLen), b.buf[HeaderLen:])
 	if err != nil {
 		return nil, fmt.Errorf("build batch: %w", err)
 	}

@@ -30,6 +30,14 @@ type Listener struct {
 	ListenNext bool
 }
 
+// Limits are what may change while the server runs. Connections that are there stay.
+type Limits struct {
+	MaxConns      int            // zero: none is let in
+	MaxConnsPerIP int            // of one address
+	MaxConnsOf    map[string]int // of the address that is the key, instead of MaxConnsPerIP. Read only
+	AcceptRate    int            // connections accepted in a second; zero: without limit
+}
+
 // Config is what New needs. Zero fields get the defaults above.
 type Config struct {
 	Listeners []Listener
@@ -40,8 +48,11 @@ type Config struct {
 	MaxFrame      int   // bytes of a request after its length word
 	MaxInFlight   int   // requests of one connection that are not answered yet; then its reader stops
 	RequestMemory int64 // bytes of all frames held at once; MaxFrame <= RequestMemory
-	MaxConns      int
-	MaxConnsPerIP int // zero: MaxConns
+	MaxConns      int   // this and the next: as they are at the start, Server.SetLimits changes them
+	MaxConnsPerIP int   // zero: MaxConns
+	// AdmitDelay is asked for each new connection: above 0 the connection is closed unread after so
+	// long. It must not block. May be nil.
+	AdmitDelay func(host string) time.Duration
 
 	// IdleTimeout closes a connection with no request in flight and none coming.
 	IdleTimeout time.Duration

@@ -29,9 +29,11 @@ type Conn struct {
 	nc       net.Conn
 	progress progress
 	in       frames
-	out      outbox // used by whoever has mu.writing
-	clientID string // the last one seen; reader only
-	janitor  watch  // janitor goroutine only
+	out      outbox       // used by whoever has mu.writing
+	clientID string       // the last one seen; reader only
+	mute     atomic.Int64 // nanoseconds that the reader pauses for after the request it serves
+	refused  bool         // ends after the pause without having read anything; set before the reader starts
+	janitor  watch        // janitor goroutine only
 
 	ctx        context.Context // ends when the connection dies
 	cancel     context.CancelCauseFunc
@@ -104,6 +106,12 @@ func (c *Conn) readLoop() {
 }
 
 func (c *Conn) readRequests() error {
+	if c.refused {
+		if err := c.pause(); err != nil {
+			return err
+		}
+		return ErrConnectionRate
+	}
 	for !c.draining.Load() {
 		q, err := c.place()
 		if err != nil {
@@ -115,6 +123,9 @@ func (c *Conn) readRequests() error {
 		c.push(q)
 		c.srv.handler.Serve(q)
 		if err := c.served(q); err != nil {
+			return err
+		}
+		if err := c.pause(); err != nil {
 			return err
 		}
 	}

@@ -72,6 +72,8 @@ func (s *Server) logEnd(c *Conn, cause error) {
 		kind = "unserved"
 	case errors.Is(cause, errHeader):
 		kind = "header"
+	case errors.Is(cause, ErrConnectionRate):
+		kind = "rate"
 	case errors.Is(cause, ErrSlowFrame), errors.Is(cause, ErrSlowPeer):
 		kind = "slow"
 	}

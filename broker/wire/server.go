@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // killGrace is how long Shutdown waits after its context for goroutines whose connections it has
@@ -22,6 +24,8 @@ type Server struct {
 	logs    logLimit
 	stop    chan struct{} // closed by Shutdown; ends the janitor and the accept loops
 
+	acceptRate *rate.Limiter // of all listeners together
+
 	conns sync.WaitGroup // goroutines of connections
 	loops sync.WaitGroup // accept loops and janitor
 
@@ -33,10 +37,9 @@ type Server struct {
 	mu struct {
 		sync.Mutex
 		listeners []bound
+		limits    Limits
 		conns     map[*Conn]struct{}
 		perIP     map[string]int
-		maxConns  int // of Config, until SetMaxConns
-		maxPerIP  int
 		started   bool
 		closed    bool
 	}
@@ -51,8 +54,22 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, memory: newRequestMemory(cfg.RequestMemory, cfg.MaxFrame), stop: make(chan struct{})}
 	s.mu.conns = map[*Conn]struct{}{}
 	s.mu.perIP = map[string]int{}
-	s.mu.maxConns, s.mu.maxPerIP = cfg.MaxConns, cfg.MaxConnsPerIP
+	s.acceptRate = rate.NewLimiter(rate.Inf, 1)
+	s.SetLimits(Limits{MaxConns: cfg.MaxConns, MaxConnsPerIP: cfg.MaxConnsPerIP})
 	return s, nil
+}
+
+// SetLimits changes the limits for connections that come from now on.
+func (s *Server) SetLimits(l Limits) {
+	s.mu.Lock()
+	s.mu.limits = l
+	s.mu.Unlock()
+	if l.AcceptRate <= 0 {
+		s.acceptRate.SetLimit(rate.Inf)
+		return
+	}
+	s.acceptRate.SetBurst(l.AcceptRate) // before the limit: a second's worth at once, never none
+	s.acceptRate.SetLimit(rate.Limit(l.AcceptRate))
 }
 
 // Start begins to accept on what Listen has bound.
@@ -93,25 +110,46 @@ func (s *Server) accept(b bound) {
 		}
 		pause = firstPause
 		s.admit(nc, b.name)
+		if !s.awaitRate() {
+			return
+		}
 	}
 }
 
-// SetMaxConns changes how many connections there may be, in all and from one address. Those that
-// are open stay.
-func (s *Server) SetMaxConns(all, perIP int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.maxConns, s.mu.maxPerIP = all, perIP
+// awaitRate waits until the next connection may be accepted; false when the server stops. Peers
+// wait in the kernel's queue meanwhile.
+func (s *Server) awaitRate() bool {
+	r := s.acceptRate.Reserve()
+	d := r.Delay()
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(min(d, time.Second)) // a rate that was raised meanwhile counts soon
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.stop:
+		return false
+	}
 }
 
 // admit starts a connection, or closes it if there are too many.
 func (s *Server) admit(nc net.Conn, listener string) {
 	host := hostOf(nc.RemoteAddr())
 	c := newConn(s, nc, listener, host)
+	if s.cfg.AdmitDelay != nil {
+		delay := s.cfg.AdmitDelay(host)
+		c.Mute(delay)
+		c.refused = delay > 0
+	}
 	s.mu.Lock()
-	n, ofIP := len(s.mu.conns), s.mu.perIP[host]
-	most, mostOfIP := s.mu.maxConns, s.mu.maxPerIP
-	refused := s.mu.closed || n >= most || ofIP >= mostOfIP
+	n, ofIP, limits := len(s.mu.conns), s.mu.perIP[host], s.mu.limits
+	mostOfIP := limits.MaxConnsPerIP
+	if own, ok := limits.MaxConnsOf[host]; ok {
+		mostOfIP = own
+	}
+	refused := s.mu.closed || n >= limits.MaxConns || ofIP >= mostOfIP
 	if !refused {
 		s.mu.conns[c] = struct{}{}
 		s.mu.perIP[host]++
@@ -123,7 +161,7 @@ func (s *Server) admit(nc net.Conn, listener string) {
 		c.cancel(ErrShutdown)
 		c.cancelRead()
 		s.logs.warn(s.cfg.Log, "refuse", "refused connection: too many", "peer", host, "listener", listener,
-			"connections", n, "max", most, "of_this_address", ofIP, "max_per_address", mostOfIP)
+			"connections", n, "max", limits.MaxConns, "of_this_address", ofIP, "max_per_address", mostOfIP)
 		_ = nc.Close() // after the line that says why
 		return
 	}

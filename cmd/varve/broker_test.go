@@ -21,7 +21,7 @@ func testBroker(t *testing.T) (env []string, dir string, stop func()) {
 	dir = t.TempDir()
 	cfg, err := broker.Load(broker.Sources{Dev: true, Flags: map[string]string{
 		"data.dir": dir, "listen": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", "internal.listen": "127.0.0.1:0", "gossip.listen": "127.0.0.1:0",
-	}, Sets: []string{"log.retention.check.interval.ms=100ms"}})
+	}, Sets: []string{"log.retention.check.interval.ms=100ms", "group.initial.rebalance.delay.ms=0"}})
 	if err != nil {
 		t.Fatal(err)
 	}

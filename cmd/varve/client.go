@@ -146,10 +146,16 @@ const (
 // offsetAt is one answer of ListOffsets; offset -1 means that there is none.
 type offsetAt struct{ offset, time int64 }
 
+// Isolation levels of ListOffsets: the latest offset is the high watermark, or the last stable offset.
+const (
+	readUncommitted = 0
+	readCommitted   = 1
+)
+
 // listOffsets asks the leaders of the given partitions for the offset at one timestamp each.
-func listOffsets(ctx context.Context, cl *kgo.Client, at map[partitionID]int64) (map[partitionID]offsetAt, error) {
+func listOffsets(ctx context.Context, cl *kgo.Client, at map[partitionID]int64, level int8) (map[partitionID]offsetAt, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = -1
+	req.ReplicaID, req.IsolationLevel = -1, level
 	byTopic := map[string]*kmsg.ListOffsetsRequestTopic{}
 	for id, ts := range at {
 		t := byTopic[id.topic]
@@ -192,9 +198,14 @@ func listOffsets(ctx context.Context, cl *kgo.Client, at map[partitionID]int64) 
 
 // listOffsetsAt asks all partitions for the same timestamp.
 func listOffsetsAt(ctx context.Context, cl *kgo.Client, ids []partitionID, ts int64) (map[partitionID]offsetAt, error) {
+	return listOffsetsSeen(ctx, cl, ids, ts, readUncommitted)
+}
+
+// listOffsetsSeen does so as a consumer with an isolation level sees them.
+func listOffsetsSeen(ctx context.Context, cl *kgo.Client, ids []partitionID, ts int64, level int8) (map[partitionID]offsetAt, error) {
 	at := make(map[partitionID]int64, len(ids))
 	for _, id := range ids {
 		at[id] = ts
 	}
-	return listOffsets(ctx, cl, at)
+	return listOffsets(ctx, cl, at, level)
 }

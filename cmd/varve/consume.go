@@ -22,13 +22,17 @@ type consumeOptions struct {
 	partitions []int32 // nil: all
 	most       int64   // records; 0: no limit
 	exitAtEnd  bool
+	key        *string // only records with this key
 	format     []piece // nil: JSON lines
+	group      string  // read as a member of this group
+	committed  bool    // no records of open and aborted transactions
 }
 
 func (a *app) consumeCommand() *cobra.Command {
 	var (
 		o               consumeOptions
 		offsets, format string
+		key             string
 	)
 	cmd := &cobra.Command{
 		Use: "consume TOPIC...", Short: "Read records, hot and cold alike", Args: cobra.MinimumNArgs(1),
@@ -36,15 +40,22 @@ func (a *app) consumeCommand() *cobra.Command {
 
 Offsets (-o): start, end, N (an offset), -N (that many before the end, in each partition),
 @TIME (first record at or after), or FROM:TO (TO is exclusive). TIME is 2026-01-02T00:00Z,
-milliseconds since 1970, or -1h for an hour ago. A range with an end stops there by itself.`,
-		Example: "  varve consume clicks -o start -n 3 -f '%p:%o %d %k=%v\\n'\n  varve consume clicks -o @-1h:@-30m\n  varve consume clicks -o -10 -e",
+milliseconds since 1970, or -1h for an hour ago. A range with an end stops there by itself.
+
+With --group the partitions are shared with the group's other members, reading goes on from the
+committed offsets, and what was written out is committed: a run that dies repeats records and skips
+none.`,
+		Example: "  varve consume clicks -o start -n 3 -f '%p:%o %d %k=%v\\n'\n  varve consume clicks -o @-1h:@-30m\n  varve consume clicks -o -10 -e\n  varve consume clicks -o @-7d:@-6d -k user7 -f json",
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&offsets, "offset", "o", "end", "`OFFSET` or range to read: start, end, N, -N, @TIME, FROM:TO")
 	flags.Int64VarP(&o.most, "num", "n", 0, "stop after this many records; 0 is no limit")
 	flags.Int32SliceVarP(&o.partitions, "partition", "p", nil, "only these partitions")
 	flags.BoolVarP(&o.exitAtEnd, "exit", "e", false, "stop at the end that each partition has now")
-	flags.StringVarP(&format, "record-format", "f", `%v\n`, formatHelp)
+	flags.StringVarP(&key, "key", "k", "", "only records with this `KEY`")
+	flags.BoolVar(&o.committed, "committed", false, "leave out records of aborted transactions, and stop before open ones")
+	flags.StringVarP(&o.group, "group", "g", "", "read as a member of this `GROUP` and commit what was written; -o counts where it has no offset")
+	flags.StringVarP(&format, "record-format", "f", `%v\n`, formatHelp+"; json is one JSON object a line")
 	cmd.RunE = a.body(func(cmd *cobra.Command, topics []string) error {
 		var err error
 		if o.offsets, err = parseOffsets(offsets, time.Now()); err != nil {
@@ -53,12 +64,18 @@ milliseconds since 1970, or -1h for an hour ago. A range with an end stops there
 		if o.most < 0 {
 			return usagef("-n %d is negative", o.most)
 		}
-		if a.format != formatJSON || cmd.Flags().Changed("record-format") {
+		if cmd.Flags().Changed("key") {
+			o.key = &key
+		}
+		if format != formatRecordJSON && (a.format != formatJSON || cmd.Flags().Changed("record-format")) {
 			if o.format, err = parseFormat(format); err != nil {
 				return usageError{err}
 			}
 		}
 		o.topics = topics
+		if o.group != "" {
+			return a.consumeGroup(cmd.Context(), &o)
+		}
 		return a.consume(cmd.Context(), o)
 	})
 	return cmd
@@ -78,7 +95,7 @@ func (a *app) consume(ctx context.Context, o consumeOptions) error {
 	if err != nil {
 		return err
 	}
-	reader, err := a.connect(ctx, consumeOpts(spans)...)
+	reader, err := a.connect(ctx, append(consumeOpts(spans), o.isolation())...)
 	if err != nil {
 		return err
 	}
@@ -131,7 +148,11 @@ func resolveSpans(ctx context.Context, cl *kgo.Client, ids []partitionID, o cons
 	if err != nil {
 		return nil, err
 	}
-	end, err := listOffsetsAt(ctx, cl, ids, askLatest)
+	level := int8(readUncommitted)
+	if o.committed {
+		level = readCommitted
+	}
+	end, err := listOffsetsSeen(ctx, cl, ids, askLatest, level)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +206,13 @@ func (p point) resolve(start, end, timed int64) int64 {
 	return max(start, min(offset, end))
 }
 
+func (o *consumeOptions) isolation() kgo.Opt {
+	if o.committed {
+		return kgo.FetchIsolationLevel(kgo.ReadCommitted())
+	}
+	return kgo.FetchIsolationLevel(kgo.ReadUncommitted())
+}
+
 func consumeOpts(spans map[partitionID]*span) []kgo.Opt {
 	starts := map[string]map[int32]kgo.Offset{}
 	for id, s := range spans {
@@ -236,7 +264,7 @@ func copyRecords(ctx context.Context, cl *kgo.Client, spans map[partitionID]*spa
 			if s.next >= s.end {
 				open--
 			}
-			if r.Attrs.IsControl() || r.Offset >= s.end {
+			if r.Attrs.IsControl() || r.Offset >= s.end || o.key != nil && (r.Key == nil || string(r.Key) != *o.key) {
 				continue
 			}
 			var err error

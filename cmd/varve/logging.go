@@ -15,8 +15,8 @@ import (
 
 // newLogger writes text on a terminal and JSON elsewhere, hides secrets, and lets a line that
 // repeats through only so often.
-func newLogger(w io.Writer, format, level string, secrets []string) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: logLevel(level), ReplaceAttr: redactor(secrets)}
+func newLogger(w io.Writer, format string, level slog.Leveler, secrets []string) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redactor(secrets)}
 	if format == "auto" {
 		format = "json"
 		if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

@@ -100,7 +100,7 @@ PARTITION  ONLY DISK     BOTH  ONLY STORE    STORED  OBJECTS  TO UPLOAD  OLDEST 
 
 func TestLogHidesSecretsAndRepeats(t *testing.T) {
 	var b bytes.Buffer
-	log := newLogger(&b, "json", "info", []string{"hunter2"})
+	log := newLogger(&b, "json", slog.LevelInfo, []string{"hunter2"})
 	log.Info("open", "store_password", "x1", "url", "http://u:x2@host/", "err", errors.New("sign with hunter2"), "bucket", "events")
 	log.Debug("not shown")
 	for i := range 50 {

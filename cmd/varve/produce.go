@@ -20,8 +20,8 @@ import (
 // produceOptions is what the flags of produce say.
 type produceOptions struct {
 	topic     string
-	format    []piece
-	partition int32 // -1: chosen by key
+	format    []piece // nil: JSON lines
+	partition int32   // -1: chosen by key
 	key       string
 	keySet    bool
 	headers   []kgo.RecordHeader
@@ -29,6 +29,7 @@ type produceOptions struct {
 	acks      string
 	codec     string
 	create    bool
+	txnID     string // of one transaction around the whole input
 }
 
 func (a *app) produceCommand() *cobra.Command {
@@ -43,7 +44,11 @@ func (a *app) produceCommand() *cobra.Command {
 
 A format is text with verbs; the text after a verb ends it: -f '%k\t%v\n' reads a key up to a tab
 and a value up to the end of the line. Verbs are %k key, %v value, %p partition, %T time in ms and
-%h headers as name=value,...`,
+%h headers as name=value,...
+
+-f json reads one JSON object a line, as consume -f json writes them: key, value, timestamp in ms
+and headers, or key_base64 and value_base64 for bytes that are no text. What is left out is null; a
+key or value that is no string is written as its JSON.`,
 		Example: "  varve produce clicks < lines.txt\n  varve produce clicks -f '%k,%v\\n' < pairs.csv\n  echo | varve produce clicks -k user7 -Z   # a tombstone",
 	}
 	flags := cmd.Flags()
@@ -54,12 +59,15 @@ and a value up to the end of the line. Verbs are %k key, %v value, %p partition,
 	flags.BoolVarP(&o.nullEmpty, "null", "Z", false, "an empty key or value is null; a null value is a tombstone")
 	flags.StringVar(&o.acks, "acks", "all", "`ACKS` to wait for: all, 1 or 0")
 	flags.StringVarP(&o.codec, "compression", "z", "none", "`CODEC`: none, gzip, snappy, lz4 or zstd")
+	flags.StringVar(&o.txnID, "transactional-id", "", "write the whole input in one transaction of this `ID`, committed at its end")
 	flags.BoolVar(&o.create, "create", false, "create the topic if it does not exist")
 	cmd.RunE = a.body(func(cmd *cobra.Command, args []string) error {
 		var err error
 		o.topic, o.keySet = args[0], cmd.Flags().Changed("key")
-		if o.format, err = parseInputFormat(format); err != nil {
-			return usageError{err}
+		if format != formatRecordJSON {
+			if o.format, err = parseInputFormat(format); err != nil {
+				return usageError{err}
+			}
 		}
 		for _, h := range headers {
 			name, value, ok := strings.Cut(h, "=")
@@ -98,6 +106,12 @@ func (o *produceOptions) clientOpts() ([]kgo.Opt, error) {
 		return nil, usagef("-z %q is not none, gzip, snappy, lz4 or zstd", o.codec)
 	}
 	opts = append(opts, kgo.ProducerBatchCompression(codec))
+	if o.txnID != "" {
+		if o.acks != "all" && o.acks != "-1" {
+			return nil, usagef("--transactional-id needs --acks all")
+		}
+		opts = append(opts, kgo.TransactionalID(o.txnID))
+	}
 	if o.partition >= 0 {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	} else if formatHas(o.format, 'p') {
@@ -139,7 +153,7 @@ func (a *app) produce(ctx context.Context, o *produceOptions, opts []kgo.Opt) er
 		return err
 	}
 	defer cl.Close()
-	count, err := a.copyInput(ctx, cl, o)
+	count, err := a.copyAll(ctx, cl, o)
 	if err != nil {
 		return err
 	}
@@ -165,6 +179,34 @@ func batchLimit(ctx context.Context, cl *kgo.Client, topic string) int32 {
 		return usual
 	}
 	return int32(max(512, min(n, most)))
+}
+
+// copyAll writes the input, in one transaction if the flags say so: all of it or nothing.
+func (a *app) copyAll(ctx context.Context, cl *kgo.Client, o *produceOptions) (int64, error) {
+	if o.txnID == "" {
+		return a.copyInput(ctx, cl, o)
+	}
+	if err := cl.BeginTransaction(); err != nil {
+		return 0, fmt.Errorf("begin transaction: %w", err)
+	}
+	count, err := a.copyInput(ctx, cl, o)
+	if err == nil {
+		if err = cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+			err = fmt.Errorf("commit transaction: %w", err)
+		}
+		return count, err
+	}
+	// The context may have ended; what is not aborted here is aborted by the broker after its timeout.
+	abort, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	abortErr := cl.AbortBufferedRecords(abort)
+	if abortErr == nil {
+		abortErr = cl.EndTransaction(abort, kgo.TryAbort)
+	}
+	if abortErr != nil {
+		err = errors.Join(err, fmt.Errorf("abort transaction: %w", abortErr))
+	}
+	return 0, err
 }
 
 // copyInput writes every record of the input and waits for all acknowledgements.
@@ -216,9 +258,12 @@ func flushBefore(cl *kgo.Client, err error) error {
 }
 
 func readRecords(ctx context.Context, in io.Reader, o *produceOptions, out chan<- *kgo.Record) error {
-	reader := newRecordReader(in, o.format)
+	next := newJSONReader(in).next
+	if o.format != nil {
+		next = newRecordReader(in, o.format).next
+	}
 	for {
-		r, err := reader.next()
+		r, err := next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}

@@ -107,7 +107,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVar(&a.format, "format", formatTable, "output `FORMAT`: table or json")
 	_ = root.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatTable, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(a.withTopics(a.produceCommand(), a.consumeCommand())...)
-	root.AddCommand(a.serveCommand(), a.topicCommand(), a.tierCommand(),
+	root.AddCommand(a.serveCommand(), a.topicCommand(), a.groupCommand(), a.txnCommand(), a.tierCommand(),
 		a.configCommand(), a.inspectCommand(), a.showCommand(), a.versionCommand())
 	return root
 }

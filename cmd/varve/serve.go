@@ -34,7 +34,9 @@ capitals, _ for .), the file of -c, defaults. "varve config explain" shows what 
 		if err != nil {
 			return fmt.Errorf("configuration:\n%w", err)
 		}
-		slog.SetDefault(newLogger(a.stderr, cfg.LogFormat, cfg.LogLevel, a.secrets()))
+		cfg.LevelVar = new(slog.LevelVar)
+		cfg.LevelVar.Set(logLevel(cfg.LogLevel))
+		slog.SetDefault(newLogger(a.stderr, cfg.LogFormat, cfg.LevelVar, a.secrets()))
 		limitMemory(a.getenv("GOMEMLIMIT", ""))
 		paceCollector(a.getenv("GOGC", ""))
 		return serve(cmd.Context(), cfg)

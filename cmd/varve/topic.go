@@ -15,8 +15,8 @@ import (
 )
 
 func (a *app) topicCommand() *cobra.Command {
-	return a.noun("topic", "Create, list, describe, alter and delete topics",
-		append(a.withTopics(a.topicDescribeCommand(), a.topicAlterCommand(), a.topicDeleteCommand()), a.topicCreateCommand(), a.topicListCommand())...)
+	return a.noun("topic", "Create, list, describe, alter, trim and delete topics",
+		append(a.withTopics(a.topicDescribeCommand(), a.topicAlterCommand(), a.topicDeleteCommand(), a.topicAddPartitionsCommand(), a.topicTrimCommand()), a.topicCreateCommand(), a.topicListCommand())...)
 }
 
 // failures prints one line for each item that failed and ends the command with code 1 if any did.

@@ -35,6 +35,8 @@ var rows = []row{
 	{"requests-per-segment", "requests per uploaded segment", true, rowRequestsPerSegment},
 	{"partitions-10k", "10,000 partitions with one record each", false, rowPartitions},
 	{"writer-beside-replay", "10 MB/s of 16 KiB, fdatasync, while one consumer replays everything cold", true, rowWriterBesideReplay},
+	{"transactions", "one producer, 100 records each, durable", false, rowTransactions},
+	{"compaction", "4 GiB with 10 million keys, one partition", false, rowCompaction},
 	{"memory-4gib", "broker memory while 4 GiB pass through with 32 partitions", false, rowMemory},
 }
 
